@@ -1,0 +1,61 @@
+"""What is a cell? The declaration, the symbols, the traced graph and its adjoint. No torch here."""
+
+from throughtime.declare.canonical import match
+from throughtime.declare.cell import Cell, cell, restore
+from throughtime.declare.data import Bernoulli, Blocks, Extra, Param, State, Uniform
+from throughtime.declare.symbols import (
+    absolute,
+    clamp,
+    cos,
+    exp,
+    layer_norm,
+    log,
+    maximum,
+    minimum,
+    now,
+    relu,
+    row_mean,
+    row_sum,
+    sigmoid,
+    sign,
+    sin,
+    softplus,
+    sqrt,
+    tanh,
+    where,
+)
+from throughtime.declare.trace import affine, ago
+
+__all__ = [
+    "Bernoulli",
+    "Blocks",
+    "Cell",
+    "Extra",
+    "Param",
+    "State",
+    "Uniform",
+    "absolute",
+    "affine",
+    "ago",
+    "cell",
+    "clamp",
+    "cos",
+    "exp",
+    "layer_norm",
+    "log",
+    "match",
+    "maximum",
+    "minimum",
+    "now",
+    "relu",
+    "restore",
+    "row_mean",
+    "row_sum",
+    "sigmoid",
+    "sign",
+    "sin",
+    "softplus",
+    "sqrt",
+    "tanh",
+    "where",
+]

@@ -1,0 +1,207 @@
+"""What can be chosen about a training run?
+
+Plain dataclasses, read by three: the command line (each field is a flag, its comment the help),
+`config.toml` in the run folder, and the code that trains. Nothing here imports torch.
+"""
+
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from throughtime.errors import ConfigError
+
+__all__ = [
+    "DataConfig",
+    "ModelConfig",
+    "OptimiserConfig",
+    "RunConfig",
+    "TrainConfig",
+    "parse_duration",
+]
+
+_UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """Seconds in a duration such as `90s`, `2m`, `1h30m` or `0.5h`.
+
+    Raises:
+        ConfigError: The text is not numbers, each followed by s, m or h, or it sums to zero.
+    """
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smh])", text)
+    duration_s = sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != text or not duration_s:
+        raise ConfigError(
+            f"budget is {text!r}; expected numbers followed by s, m or h, "
+            "such as 90s, 2m or 1h30m. Give --budget 2m, or --updates N instead."
+        )
+    return duration_s
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """What is learnt."""
+
+    data: Positional[Path | None] = None
+    """Text file (.gz too), or folder with train and valid files; Python's manual if absent."""
+    unit: Literal["char", "byte", "word", "bpe"] = "char"
+    """Symbol that is predicted."""
+    valid_fraction: float = 0.1
+    """Part of the text, from its end, kept for validation."""
+    max_vocabulary: int | None = None
+    """Largest number of distinct symbols; rarer ones become the unknown one."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no text can be split or counted by."""
+        if not 0.0 < self.valid_fraction < 1.0:
+            _refuse("valid_fraction", self.valid_fraction, "a number between 0 and 1", "0.1")
+        if self.max_vocabulary is not None:
+            _at_least("max_vocabulary", self.max_vocabulary, 2)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What learns it."""
+
+    cell: str = "lstm"
+    """Cell of the recurrent layers, a name of throughtime.cells.CATALOGUE."""
+    layers: int = 1
+    """Recurrent layers."""
+    hidden: int = 256
+    """Units of each layer."""
+    embedding: int | None = None
+    """Size of a symbol's vector; 64 for characters and bytes, else as many as hidden units."""
+    dropout: float = 0.1
+    """Probability of dropping a value after the embedding and after each layer."""
+    tied: bool = False
+    """Use the embedding as the output matrix too (Press & Wolf 2017)."""
+    adaptive: tuple[int, ...] = ()
+    """Cut-offs of an adaptive softmax for large vocabularies, such as 2000 10000."""
+    engine: Literal["auto", "reference", "vendor"] = "auto"
+    """What runs the recurrence: the fastest that can, or one by name."""
+
+    def __post_init__(self) -> None:
+        """Refuse sizes without a meaning."""
+        _at_least("layers", self.layers, 1)
+        _at_least("hidden", self.hidden, 1)
+        if self.embedding is not None:
+            _at_least("embedding", self.embedding, 1)
+        if not 0.0 <= self.dropout < 1.0:
+            _refuse("dropout", self.dropout, "a probability below 1", "0.1")
+        if self.tied and self.adaptive:
+            raise ConfigError(
+                "tied and adaptive are both set, but an adaptive softmax has no single output "
+                "matrix to tie. Drop --tied or --adaptive."
+            )
+        if list(self.adaptive) != sorted(set(self.adaptive)) or any(c < 1 for c in self.adaptive):
+            _refuse("adaptive", self.adaptive, "increasing positive cut-offs", "2000 10000")
+
+
+@dataclass(frozen=True)
+class OptimiserConfig:
+    """How it learns."""
+
+    optimiser: Literal["sgd", "nesterov", "rmsprop", "adam", "adamw"] = "adam"
+    """Rule of the update; nesterov is the simplified form of Bengio et al. 2012."""
+    learning_rate: float = 4e-3
+    """Largest learning rate of the schedule."""
+    momentum: float | None = None
+    """Momentum of sgd (0 if absent), rmsprop (0) and nesterov (0.9)."""
+    weight_decay: float = 0.0
+    """L2 penalty; decoupled from the gradient with adamw."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the learning rate falls from its largest value, to zero but for constant."""
+    warmup: float = 0.05
+    """Part of the updates in which the learning rate rises to its largest value."""
+    clip_norm: float | None = 1.0
+    """Largest joint norm of all gradients; longer ones are scaled down to it."""
+    clip_value: float | None = None
+    """Largest size of each gradient element, applied before clip-norm."""
+    nonfinite: Literal["skip", "stop", "shrink"] = "skip"
+    """On an infinite or NaN gradient: leave the update out, stop, or shrink the weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse rates without a meaning, and an option that the rule would not read."""
+        _positive("learning_rate", self.learning_rate)
+        if self.clip_norm is not None:
+            _positive("clip_norm", self.clip_norm)
+        if self.clip_value is not None:
+            _positive("clip_value", self.clip_value)
+        if self.weight_decay < 0.0:
+            _refuse("weight_decay", self.weight_decay, "zero or more", "0.01")
+        if not 0.0 <= self.warmup < 1.0:
+            _refuse("warmup", self.warmup, "a part of the updates, from 0 to below 1", "0.05")
+        if self.momentum is not None and self.optimiser in {"adam", "adamw"}:
+            raise ConfigError(
+                f"momentum is {self.momentum}, but {self.optimiser} has none of its own. "
+                "Drop --momentum, or choose --optimiser sgd, nesterov or rmsprop."
+            )
+        if self.momentum is not None and not 0.0 <= self.momentum < 1.0:
+            _refuse("momentum", self.momentum, "a number from 0 to below 1", "0.9")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How long, how often, on what."""
+
+    batch_size: int = 32
+    """Streams of text read side by side."""
+    window_steps: int = 64
+    """Steps of one truncated backward pass; the state is carried on to the next window."""
+    budget: str = "2m"
+    """Time to train in, such as 90s or 1h30m: turned once into a number of updates."""
+    updates: int | None = None
+    """Number of updates, instead of a budget."""
+    validations: int = 10
+    """Times the validation text is scored during the run."""
+    save_s: float = 30.0
+    """Seconds between two saves, the most that a crash can lose."""
+    seed: int = 0
+    """Seed of the weights and of dropout."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where to train; auto takes a GPU if torch sees one."""
+
+    def __post_init__(self) -> None:
+        """Refuse counts without a meaning, and a budget that cannot be read."""
+        _at_least("batch_size", self.batch_size, 1)
+        _at_least("window_steps", self.window_steps, 1)
+        _at_least("validations", self.validations, 1)
+        _at_least("seed", self.seed, 0)
+        if self.updates is not None:
+            _at_least("updates", self.updates, 1)
+        if self.save_s < 0.0:
+            _refuse("save_s", self.save_s, "zero or more seconds", "30")
+        parse_duration(self.budget)
+
+    @property
+    def budget_s(self) -> float:
+        """The budget in seconds."""
+        return parse_duration(self.budget)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides what a run does."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+
+
+def _refuse(name: str, value: object, expected: str, example: str) -> None:
+    flag = "--" + name.replace("_", "-")
+    raise ConfigError(f"{name} is {value!r}; expected {expected}. Give {flag} {example}.")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        _refuse(name, value, f"a whole number of at least {least}", str(max(least, 1)))
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0.0:
+        _refuse(name, value, "a number above zero", "1.0")

@@ -1,0 +1,112 @@
+"""What is asked of an engine? One layer and direction of a cell over a sequence, and its tensors."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from torch import Tensor
+
+from throughtime.declare import Cell, restore
+from throughtime.declare.slots import Biases, Piece, Sizes, Slot, slots
+
+
+@dataclass(frozen=True)
+class Job:
+    """The part of a call that is not a tensor. Two jobs are equal if their texts are.
+
+    Attributes:
+        cell: The recurrence.
+        sizes: What its symbolic widths are.
+        biases: Which bias tensors there are (see `declare.slots`).
+        reverse: Whether it runs from the last real step to the first.
+        all_states: Whether the states of every step are wanted.
+        products: The dtype in which matrices are multiplied under autocast ("bfloat16"), or None.
+    """
+
+    cell: Cell
+    sizes: Sizes
+    biases: Biases = "one"
+    reverse: bool = False
+    all_states: bool = False
+    products: str | None = None
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """The weight tensors, in order."""
+        return slots(self.cell, self.biases)
+
+    @cached_property
+    def text(self) -> str:
+        """The job as JSON text; `job_of` reads it back."""
+        fields = {"cell": self.cell.text, "sizes": asdict(self.sizes), "biases": self.biases}
+        flags = {"reverse": self.reverse, "all_states": self.all_states, "products": self.products}
+        return json.dumps(fields | flags)
+
+    @property
+    def output_size(self) -> int:
+        """Features of the output, emitted values concatenated."""
+        return sum(self.sizes.of(n.width) for n in self.cell.out)
+
+    def state_sizes(self) -> tuple[int, ...]:
+        """The width of each state."""
+        return tuple(self.sizes.of(s.width) for s in self.cell.states)
+
+
+@lru_cache(maxsize=1024)
+def job_of(text: str) -> Job:
+    """The job that a text describes; the same object for the same text."""
+    fields = json.loads(text)
+    fields["cell"] = restore(fields["cell"])
+    fields["sizes"] = Sizes(**fields["sizes"])
+    return Job(**fields)
+
+
+class Inputs(NamedTuple):
+    """The tensors of a call.
+
+    Shape:
+        x: [T, B, I]; states: each [D, B, w], newest last; initial: each [w], learned, or none at
+        all; weights: by `Job.slots`; params: each [w]; extras: each [T, B, w];
+        lengths: [B]; reset: [T, B], bool.
+    """
+
+    x: Tensor
+    states: tuple[Tensor, ...]
+    initial: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    params: tuple[Tensor, ...]
+    extras: tuple[Tensor, ...]
+    lengths: Tensor | None = None
+    reset: Tensor | None = None
+
+    def flat(self) -> tuple[Tensor, ...]:
+        """The differentiable tensors in order."""
+        return (self.x, *self.states, *self.initial, *self.weights, *self.params, *self.extras)
+
+
+def unflatten(
+    job: Job, flat: Sequence[Tensor], lengths: Tensor | None, reset: Tensor | None
+) -> Inputs:
+    """Undo `Inputs.flat`."""
+    cell = job.cell
+    counts = (len(cell.states), len(job.slots), len(cell.params), len(cell.extras))
+    learned = len(flat) - 1 - sum(counts)
+    source: Iterator[Tensor] = iter(flat)
+
+    def take(count: int) -> tuple[Tensor, ...]:
+        return tuple(next(source) for _ in range(count))
+
+    x = next(source)
+    states, initial = take(counts[0]), take(learned)
+    return Inputs(x, states, initial, *map(take, counts[1:]), lengths, reset)
+
+
+def rows(job: Job, slot: Slot) -> Iterator[tuple[Piece, slice]]:
+    """Each gate of a slot with its rows."""
+    start = 0
+    for piece in slot.pieces:
+        stop = start + job.sizes.of(piece.width)
+        yield piece, slice(start, stop)
+        start = stop

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from throughtime.declare import Cell, restore
@@ -110,3 +111,11 @@ def rows(job: Job, slot: Slot) -> Iterator[tuple[Piece, slice]]:
         stop = start + job.sizes.of(piece.width)
         yield piece, slice(start, stop)
         start = stop
+
+
+def joined_rows(weight: Tensor, parts: list[slice]) -> Tensor:
+    """Some rows of a tensor; a view, or the tensor itself, where they are neighbours in order."""
+    if all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False)):
+        whole = parts[0].start == 0 and parts[-1].stop == weight.shape[0]
+        return weight if whole else weight[parts[0].start : parts[-1].stop]
+    return torch.cat([weight[part] for part in parts])

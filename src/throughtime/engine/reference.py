@@ -15,7 +15,7 @@ from torch.nn import functional
 from throughtime.declare.graph import Node, has_bias, terms
 from throughtime.declare.regions import AFTER, BEFORE, LOOP, ONCE, region_of
 from throughtime.engine.evaluate import Instruction, Program, run
-from throughtime.engine.job import Inputs, Job, job_of, rows
+from throughtime.engine.job import Inputs, Job, job_of, joined_rows, rows
 
 
 class Plan(NamedTuple):
@@ -114,7 +114,7 @@ class _Planner:
             parts = [self.matrices[member][1] for member in members]
             weight = self.program.of(("weight", self.matrices[gate, place][0]))
             block = self.program.of(("rows", members))
-            self.stages[ONCE].append(Instruction(partial(_rows, parts), (weight,), (block,)))
+            self.stages[ONCE].append(Instruction(partial(joined_rows, parts=parts), (weight,), (block,)))
             sizes = [part.stop - part.start for part in parts]
             multiply = partial(_products, sizes, self.dtype)
             targets = tuple(self.program.of(("product", *member)) for member in members)
@@ -133,15 +133,6 @@ def _total(*parts: Tensor) -> Tensor:
 
 def _sliced_total(parts: tuple[slice, ...], *weights: Tensor) -> Tensor:
     return _total(*[w[part] for w, part in zip(weights, parts, strict=True)])
-
-
-def _rows(parts: list[slice], weight: Tensor) -> Tensor:
-    """Some rows of a matrix; the matrix itself where all are wanted, in order."""
-    joined = all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False))
-    if joined:
-        whole = parts[0].start == 0 and parts[-1].stop == weight.shape[0]
-        return weight if whole else weight[parts[0].start : parts[-1].stop]
-    return torch.cat([weight[part] for part in parts])
 
 
 def _products(sizes: list[int], dtype: torch.dtype | None, read: Tensor, rows: Tensor) -> Any:

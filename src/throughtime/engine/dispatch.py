@@ -1,0 +1,82 @@
+"""Which engine does a job, and why not a faster one?"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from torch import Tensor
+
+from throughtime.engine import reference, vendor
+from throughtime.engine.job import Inputs, Job
+from throughtime.errors import ConfigError, EngineError
+
+
+class Engine(NamedTuple):
+    """A way to run a job.
+
+    Attributes:
+        name: What the user calls it.
+        what: What it is, in words.
+        sequence: Runs a job, differentiably.
+        refusal: Why it cannot do a job; None if it can.
+    """
+
+    name: str
+    what: str
+    sequence: Callable[[Job, Inputs], tuple[Tensor, ...]]
+    refusal: Callable[[Job, Inputs | None], str | None]
+
+
+REFERENCE = Engine(
+    "reference",
+    "the traced graph run step by step in PyTorch operations",
+    reference.sequence,
+    lambda job, inputs: None,
+)
+VENDOR = Engine(
+    "vendor", "torch's own fused op (oneDNN or cuDNN)", vendor.sequence, vendor.refusal
+)
+FASTEST_FIRST = (VENDOR, REFERENCE)
+NAMES = ("auto", *(engine.name for engine in FASTEST_FIRST))
+
+
+def check_name(name: object) -> str:
+    """Return the name of an engine, or refuse it."""
+    if name not in NAMES:
+        raise ConfigError(f"engine={name!r} is unknown; it must be one of {', '.join(NAMES)}.")
+    return str(name)
+
+
+def choose(job: Job, inputs: Inputs | None, name: str) -> Engine:
+    """The engine for a job: the one named, or for "auto" the fastest that can do it.
+
+    Raises:
+        EngineError: the engine named cannot do the job.
+    """
+    for engine in FASTEST_FIRST:
+        if name in {"auto", engine.name}:
+            reason = engine.refusal(job, inputs)
+            if reason is None:
+                return engine
+            if name == engine.name:
+                raise EngineError(
+                    f"engine={name!r} cannot do this: {reason}. Take engine='auto', which chose "
+                    f"{choose(job, inputs, 'auto').name!r} here."
+                )
+    raise AssertionError("the reference engine refuses nothing")
+
+
+def explain(job: Job, inputs: Inputs | None, name: str) -> str:
+    """Say which engine does a job, and why not the faster ones."""
+    chosen = choose(job, inputs, name)
+    lines = [f"{chosen.name}: {chosen.what}"]
+    for engine in FASTEST_FIRST:
+        if engine is chosen:
+            break
+        reason = engine.refusal(job, inputs)
+        lines.append(f"  not {engine.name}: {reason or f'engine={name!r} was asked for'}")
+    if chosen is not REFERENCE:
+        lines.append(
+            "  under torch.func transforms, forward-mode derivatives and for derivatives of "
+            "derivatives: reference"
+        )
+    return "\n".join(lines)

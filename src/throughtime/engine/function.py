@@ -1,0 +1,128 @@
+"""Through which door does a call reach its engine?
+
+1. A torch.func transform or a forward-mode level is active: the reference, inline.
+2. torch.compile, export or a dispatch mode is at work: the library op of `engine.operators`.
+3. Plain eager: the reference inline, or a fused engine behind an `autograd.Function`, whose
+   backward is the engine's, and the reference's where derivatives of derivatives are asked for.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from throughtime.engine import reference
+from throughtime.engine.dispatch import REFERENCE, Engine, choose
+from throughtime.engine.job import Inputs, Job, unflatten
+from throughtime.engine.torch_internals import (
+    dispatch_mode_active,
+    is_batched,
+    keeps_graph,
+    transform_active,
+)
+
+
+def run(job: Job, inputs: Inputs, engine: str = "auto") -> tuple[Tensor, ...]:
+    """Run a cell over a sequence.
+
+    Args:
+        job: What is asked.
+        inputs: The tensors.
+        engine: "auto", or the name of the engine to use.
+
+    Returns:
+        The output, the last D values of every state, and the states of every step if asked for.
+
+    Raises:
+        EngineError: the engine named cannot do the job.
+    """
+    if transform_active():
+        return reference.sequence(job, inputs)
+    if torch.compiler.is_compiling() or dispatch_mode_active():
+        # Imported where it is used: registering the ops costs 30 ms that eager code need not pay.
+        from throughtime.engine import operators  # noqa: F401, PLC0415
+
+        op = torch.ops.throughtime.sequence
+        flat = list(inputs.flat())
+        return tuple(op(flat, inputs.lengths, inputs.reset, job.text, engine))
+    chosen = choose(job, inputs, engine)
+    flat = inputs.flat()
+    if chosen is REFERENCE or not (torch.is_grad_enabled() and any(t.requires_grad for t in flat)):
+        return chosen.sequence(job, inputs)
+    return _Sequence.apply(chosen, job, inputs.lengths, inputs.reset, *flat)
+
+
+class _Sequence(torch.autograd.Function):
+    """A fused engine as one node of the autograd graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, engine: Engine, job: Job, lengths: Tensor | None, reset: Tensor | None, *flat: Any
+    ) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)  # a zero gradient [T, B, H] costs time and memory
+        ctx.job, ctx.lengths, ctx.reset = job, lengths, reset
+        ctx.save_for_backward(*flat)
+        wanted = ctx.needs_input_grad[4:]
+        leaves = tuple(t.detach().requires_grad_(w) for t, w in zip(flat, wanted, strict=True))
+        with torch.enable_grad():  # the engine's own graph, walked by our backward
+            outputs = engine.sequence(job, unflatten(job, leaves, lengths, reset))
+        ctx.leaves, ctx.outputs = leaves, outputs
+        return tuple(output.detach() for output in outputs)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        flat, wanted = ctx.saved_tensors, ctx.needs_input_grad[4:]
+        if torch.is_grad_enabled() or any(map(is_batched, gradients)):
+            found = _by_reference(ctx, flat, wanted, gradients)
+        else:
+            found = _pulled_back(ctx.outputs, ctx.leaves, wanted, gradients, keep=keeps_graph())
+            if not keeps_graph():
+                ctx.outputs = ctx.leaves = None
+        return (None, None, None, None, *found)
+
+
+def _pulled_back(
+    outputs: Sequence[Tensor],
+    leaves: Sequence[Tensor],
+    wanted: Sequence[bool],
+    gradients: Sequence[Tensor | None],
+    *,
+    keep: bool,
+    create_graph: bool = False,
+) -> list[Tensor | None]:
+    """The gradients of the wanted leaves, given those of some outputs."""
+    pairs = [
+        (o, g)
+        for o, g in zip(outputs, gradients, strict=True)
+        if g is not None and o.requires_grad
+    ]
+    asked = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
+    if not pairs:
+        return [None] * len(wanted)
+    chosen, entering = zip(*pairs, strict=True)
+    found = iter(
+        torch.autograd.grad(
+            chosen,
+            asked,
+            entering,
+            retain_graph=keep or create_graph,
+            create_graph=create_graph,
+            allow_unused=True,
+        )
+    )
+    return [next(found) if want else None for want in wanted]
+
+
+def _by_reference(
+    ctx: Any, flat: Sequence[Tensor], wanted: Sequence[bool], gradients: Sequence[Tensor | None]
+) -> list[Tensor | None]:
+    """The gradients as a differentiable function of inputs and gradients."""
+    with torch.enable_grad():
+        pairs = list(zip(flat, wanted, strict=True))
+        live = [
+            t if not want or t.requires_grad else t.detach().requires_grad_() for t, want in pairs
+        ]
+        live = [t.view_as(t) if want else t for t, want in zip(live, wanted, strict=True)]
+        outputs = reference.sequence(ctx.job, unflatten(ctx.job, live, ctx.lengths, ctx.reset))
+        return _pulled_back(outputs, live, wanted, gradients, keep=True, create_graph=True)

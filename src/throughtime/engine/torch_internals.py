@@ -1,0 +1,33 @@
+"""Which private names of torch do we need? All of them stand here, each with a test.
+
+A new torch breaks here and nowhere else.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+
+def transform_active() -> bool:
+    """Whether a torch.func transform (grad, vjp, jvp, vmap, ...) or a dual level is active."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def dispatch_mode_active() -> bool:
+    """Whether a __torch_dispatch__ mode (fake tensors, tracing, flop counting) is active."""
+    return torch._C._len_torch_dispatch_stack() > 0
+
+
+def is_batched(gradient: Tensor | None) -> bool:
+    """Whether a gradient stands for many at once (is_grads_batched, vectorized Jacobians)."""
+    if gradient is None:
+        return False
+    functorch: Any = torch._C._functorch
+    return functorch.is_batchedtensor(gradient) or functorch.is_legacy_batchedtensor(gradient)
+
+
+def keeps_graph() -> bool:
+    """Within a backward: whether the graph will be used again (retain_graph=True)."""
+    return torch._C._autograd._get_current_graph_task_keep_graph()

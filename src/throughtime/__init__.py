@@ -1,3 +1,110 @@
-"""Recurrent networks for PyTorch in which you can see how far back they learn."""
+"""Recurrent networks for PyTorch in which you can see how far back they learn.
+
+    import throughtime as tt
+
+Everything here is loaded when it is first used; `import throughtime` itself loads nothing heavy.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from throughtime import cells, declare, engine, errors, nn, testing
+    from throughtime.declare import (
+        Bernoulli,
+        Blocks,
+        Cell,
+        Extra,
+        Param,
+        State,
+        Uniform,
+        affine,
+        ago,
+        cell,
+        clamp,
+        cos,
+        exp,
+        layer_norm,
+        log,
+        match,
+        maximum,
+        minimum,
+        now,
+        relu,
+        row_mean,
+        row_sum,
+        sigmoid,
+        sign,
+        sin,
+        softplus,
+        sqrt,
+        tanh,
+        where,
+    )
+    from throughtime.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
 
 __version__ = "0.1.0.dev0"
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Bernoulli",
+    "Blocks",
+    "Cell",
+    "Extra",
+    "GRUCell",
+    "LSTMCell",
+    "Param",
+    "RNNCell",
+    "Recurrent",
+    "State",
+    "Uniform",
+    "affine",
+    "ago",
+    "cell",
+    "cells",
+    "clamp",
+    "cos",
+    "declare",
+    "engine",
+    "errors",
+    "exp",
+    "layer_norm",
+    "log",
+    "match",
+    "maximum",
+    "minimum",
+    "nn",
+    "now",
+    "relu",
+    "row_mean",
+    "row_sum",
+    "sigmoid",
+    "sign",
+    "sin",
+    "softplus",
+    "sqrt",
+    "tanh",
+    "testing",
+    "where",
+]
+
+_PACKAGES = ("cells", "declare", "engine", "errors", "nn", "testing")
+_LAYERS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent")
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name at its first use."""
+    if name not in __all__:
+        raise AttributeError(f"module 'throughtime' has no attribute {name!r}")
+    if name in _PACKAGES:
+        return import_module(f"throughtime.{name}")
+    home = import_module("throughtime.nn" if name in _LAYERS else "throughtime.declare")
+    value = getattr(home, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -132,5 +132,7 @@ def match(a: "Cell", b: "Cell") -> dict[str, str] | None:
         order = {gate: i for i, gate in enumerate(cell.gates)}
         ranked.append(sorted(colour, key=lambda g, c=colour, o=order: (c[g], o[g])))
     pairs = dict(zip(*ranked, strict=True))
-    same = _written(a, {gate: gate for gate in pairs}) == _written(b, {v: k for k, v in pairs.items()})
+    same = _written(a, {gate: gate for gate in pairs}) == _written(
+        b, {v: k for k, v in pairs.items()}
+    )
     return {gate: pairs[gate] for gate in a.gates} if same else None

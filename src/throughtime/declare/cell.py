@@ -247,4 +247,3 @@ def cell(
         )
 
     return declare
-

@@ -215,7 +215,7 @@ def where(condition: Any, a: Any, b: Any) -> Symbol:
     return Symbol(node("where", *trio, width=_joint_width("where", trio)))
 
 
-def clamp(value: Any, min: float | None = None, max: float | None = None) -> Symbol:  # noqa: A002 (torch's names)
+def clamp(value: Any, min: float | None = None, max: float | None = None) -> Symbol:
     """Hold a value between two numbers."""
     for bound in (min, max):
         if bound is not None and not isinstance(bound, numbers.Real):

@@ -32,9 +32,7 @@ REFERENCE = Engine(
     reference.sequence,
     lambda job, inputs: None,
 )
-VENDOR = Engine(
-    "vendor", "torch's own fused op (oneDNN or cuDNN)", vendor.sequence, vendor.refusal
-)
+VENDOR = Engine("vendor", "torch's own fused op (oneDNN or cuDNN)", vendor.sequence, vendor.refusal)
 FASTEST_FIRST = (VENDOR, REFERENCE)
 NAMES = ("auto", *(engine.name for engine in FASTEST_FIRST))
 

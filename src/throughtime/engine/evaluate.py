@@ -85,9 +85,7 @@ class Program:
     def pointwise(self, nodes: Iterable[Node]) -> list[Instruction]:
         """One instruction for each operation among the nodes."""
         return [
-            Instruction(
-                operation(n, self.sizes), tuple(self.of(a) for a in n.args), (self.of(n),)
-            )
+            Instruction(operation(n, self.sizes), tuple(self.of(a) for a in n.args), (self.of(n),))
             for n in nodes
             if n.op not in LEAVES and n.op != "affine"
         ]

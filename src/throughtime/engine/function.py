@@ -41,7 +41,7 @@ def run(job: Job, inputs: Inputs, engine: str = "auto") -> tuple[Tensor, ...]:
         return reference.sequence(job, inputs)
     if torch.compiler.is_compiling() or dispatch_mode_active():
         # Imported where it is used: registering the ops costs 30 ms that eager code need not pay.
-        from throughtime.engine import operators  # noqa: F401, PLC0415
+        from throughtime.engine import operators  # noqa: F401
 
         op = torch.ops.throughtime.sequence
         flat = list(inputs.flat())
@@ -93,9 +93,7 @@ def _pulled_back(
 ) -> list[Tensor | None]:
     """The gradients of the wanted leaves, given those of some outputs."""
     pairs = [
-        (o, g)
-        for o, g in zip(outputs, gradients, strict=True)
-        if g is not None and o.requires_grad
+        (o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad
     ]
     asked = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
     if not pairs:

@@ -114,7 +114,9 @@ class _Planner:
             parts = [self.matrices[member][1] for member in members]
             weight = self.program.of(("weight", self.matrices[gate, place][0]))
             block = self.program.of(("rows", members))
-            self.stages[ONCE].append(Instruction(partial(joined_rows, parts=parts), (weight,), (block,)))
+            self.stages[ONCE].append(
+                Instruction(partial(joined_rows, parts=parts), (weight,), (block,))
+            )
             sizes = [part.stop - part.start for part in parts]
             multiply = partial(_products, sizes, self.dtype)
             targets = tuple(self.program.of(("product", *member)) for member in members)

@@ -217,9 +217,7 @@ def _call(found: Found, x: Tensor, ended: Tensor | None, inputs: Inputs) -> tupl
     return fused.function(x, hx, weights, bool(found.biases), 1, 0.0, True, False, False)  # noqa: FBT003 (torch's order)
 
 
-def _matrix(
-    found: Found, gates: tuple[str, ...], kind: str, weights: tuple[Tensor, ...]
-) -> Tensor:
+def _matrix(found: Found, gates: tuple[str, ...], kind: str, weights: tuple[Tensor, ...]) -> Tensor:
     """A matrix with its gates in torch's order; the tensor itself where it is so already."""
     where = [found.matrices[found.gates[gate], kind] for gate in gates]
     if len({index for index, _ in where}) == 1:
@@ -228,7 +226,7 @@ def _matrix(
 
 
 def _biases(found: Found, weights: tuple[Tensor, ...], like: Tensor) -> list[Tensor]:
-    """torch's two biases; what a cell lacks is zero."""
+    """Torch's two biases; what a cell lacks is zero."""
     units = like.shape[0] // len(found.fused.on_x)
     left = {gate: list(found.biases.get(found.gates[gate], [])) for gate in found.gates}
     both: list[Tensor] = []
@@ -241,4 +239,3 @@ def _biases(found: Found, weights: tuple[Tensor, ...], like: Tensor) -> list[Ten
             zeros = like.new_zeros(units)
             both.append(torch.cat([zeros if w is None else weights[w[0]][w[1]] for w in where]))
     return both
-

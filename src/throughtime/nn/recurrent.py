@@ -1,0 +1,421 @@
+"""How does a cell become layers? Parameters, stacking, directions, and one engine call for each."""
+
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.utils.rnn import PackedSequence
+
+from throughtime import engine as engines
+from throughtime.declare import Cell
+from throughtime.declare.slots import Biases, Sizes
+from throughtime.engine.dispatch import check_name
+from throughtime.errors import ConfigError
+from throughtime.nn import extras as extra_inputs
+from throughtime.nn import parameters
+from throughtime.nn.arguments import (
+    autocast_products,
+    check_input,
+    check_layers,
+    check_options,
+    check_same_kind,
+)
+from throughtime.nn.arrangement import Arrangement
+from throughtime.nn.lengths import as_lengths, as_reset, pack_like, unpack
+from throughtime.nn.states import LayerState, StateLayout, each
+
+PRODUCT_DTYPES = (None, "bfloat16", "float16")
+
+
+class Batch(NamedTuple):
+    """A call's inputs, time-major and checked."""
+
+    x: Tensor
+    lengths: Tensor | None
+    reset: Tensor | None
+    extras: Mapping[str, Any]
+    all_states: bool
+    products: str | None
+
+
+class Run(NamedTuple):
+    """One layer in one direction: what it is made of."""
+
+    layer: int
+    reverse: bool
+    names: parameters.Names
+    jobs: dict[tuple[bool, str | None], engines.Job]
+
+
+class Recurrent(nn.Module):
+    """Layers of any declared cell, in the manners of `torch.nn.LSTM`.
+
+    Args:
+        cell: The recurrence.
+        input_size: I, features of the input.
+        hidden_size: H, units of a layer; or a sequence, one for each layer.
+        num_layers: L, layers; the output of one is the input of the next.
+        bias: Whether pre-activations have their biases.
+        batch_first: Input and output are [B, T, ...] instead of [T, B, ...]; states are not.
+        dropout: Probability to zero an output between layers, in training.
+        bidirectional: Run every layer in both directions and concatenate the outputs.
+        proj_size: P, the width of states declared with width "projection".
+        device: Where parameters are made.
+        dtype: Of the parameters.
+        learn_initial_state: Make the state before the first step (and after a reset) a parameter.
+        engine: "auto" takes the fastest engine that can do the job; a named one is used or
+            refused. `explain()` says which.
+
+    Shape:
+        x: [T, B, I]; output: [T, B, O], O = directions * output features of the cell;
+        states in hx: each [L * directions, B, w], layer-major, then direction; with a leading
+        axis of D where the cell has delays up to D > 1. Without a batch: x [T, I], no B anywhere.
+
+    Source:
+        Conventions of torch.nn.LSTM. Differs: one bias a gate, one tensor a matrix slot (see
+        `declare.slots`), and what is keyword-only.
+
+    Example:
+        >>> import torch, throughtime as tt
+        >>> layer = tt.Recurrent(tt.cells.CATALOGUE["mgu"], 4, 8, num_layers=2)
+        >>> output, h = layer(torch.randn(5, 3, 4), lengths=[5, 0, 2])
+        >>> output.shape, h.shape
+        (torch.Size([5, 3, 8]), torch.Size([2, 3, 8]))
+    """
+
+    biases: ClassVar[Biases] = "one"
+
+    def __init__(  # noqa: PLR0913 (torch's arguments, in torch's order)
+        self,
+        cell: Cell,
+        input_size: int,
+        hidden_size: int | Sequence[int],
+        num_layers: int = 1,
+        bias: bool = True,
+        batch_first: bool = False,
+        dropout: float = 0.0,
+        bidirectional: bool = False,
+        proj_size: int = 0,
+        device: Any = None,
+        dtype: torch.dtype | None = None,
+        *,
+        learn_initial_state: bool = False,
+        engine: str = "auto",
+    ) -> None:
+        super().__init__()
+        widths = check_layers(cell, input_size, hidden_size, num_layers, proj_size)
+        flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
+        check_options(flags | {"learn_initial_state": learn_initial_state}, dropout, dtype)
+        self.cell, self.engine = cell, check_name(engine)
+        self.input_size, self.num_layers, self.proj_size = input_size, num_layers, proj_size
+        self.hidden_size = widths[0] if len(set(widths)) == 1 else tuple(widths)
+        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
+        self.dropout, self.learn_initial_state = float(dropout), learn_initial_state
+        if dropout > 0 and num_layers == 1:
+            warnings.warn(
+                f"dropout={dropout} has no effect with num_layers=1: it stands between layers.",
+                stacklevel=2,
+            )
+        self._layer_sizes = list(self._sizes(widths))
+        like = torch.empty(0, device=device, dtype=dtype)
+        self._runs = [run for layer in range(num_layers) for run in self._make(layer, like)]
+        job_widths = [run.jobs[False, None].state_sizes() for run in self._runs]
+        self._layout = StateLayout(cell, job_widths[:: self.directions], self.directions)
+        self.reset_parameters()
+
+    @property
+    def directions(self) -> int:
+        """2 if bidirectional, else 1."""
+        return 1 + self.bidirectional
+
+    def _sizes(self, widths: Sequence[int]) -> Iterator[Sizes]:
+        features = self.input_size
+        for hidden in widths:
+            sizes = Sizes(features, hidden, self.proj_size or hidden)
+            yield sizes
+            features = self.directions * sum(sizes.of(n.width) for n in self.cell.out)
+
+    def _make(self, layer: int, like: Tensor) -> Iterator[Run]:
+        """Register one layer's tensors, direction by direction."""
+        sizes = self._layer_sizes[layer]
+        biases: Biases = self.biases if self.bias else "none"
+        for reverse in (False, True)[: self.directions]:
+            suffix = f"_l{layer}{'_reverse' if reverse else ''}"
+            names = parameters.names_of(self.cell, biases, suffix, learned=self.learn_initial_state)
+            parameters.register(self, self.cell, sizes, biases, names, like)
+            jobs = {
+                (every, products): engines.Job(self.cell, sizes, biases, reverse, every, products)
+                for every in (False, True)
+                for products in PRODUCT_DTYPES
+            }
+            for job in jobs.values():
+                _ = job.text, job.slots  # made here, so that torch.compile need not trace it
+            yield Run(layer, reverse, names, jobs)
+
+    def reset_parameters(self) -> None:
+        """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; params as declared."""
+        for run in self._runs:
+            bound = self._layer_sizes[run.layer].hidden ** -0.5
+            for name in run.names.weights:
+                nn.init.uniform_(getattr(self, name), -bound, bound)
+            for name, param in zip(run.names.params, self.cell.params, strict=True):
+                stored = getattr(self, parameters.stored_name(name, param))
+                parameters.fill_param(stored, param)
+            moving = [s for s in self.cell.states if not s.clock]
+            for name, state in zip(run.names.initial, moving, strict=False):
+                nn.init.constant_(getattr(self, name), state.initial)
+
+    def __getattr__(self, name: str) -> Any:
+        """Find a bounded param, which is kept as its raw tensor, under its own name."""
+        runs = self.__dict__.get("_runs", [])
+        for run in runs:
+            if name in run.names.params:
+                param = self.cell.params[run.names.params.index(name)]
+                if parameters.is_bounded(param):
+                    return parameters.bounded(
+                        getattr(self, parameters.stored_name(name, param)), param
+                    )
+        return super().__getattr__(name)
+
+    def forward(
+        self,
+        x: Tensor | PackedSequence,
+        hx: Any = None,
+        *,
+        lengths: Any = None,
+        reset: Tensor | None = None,
+        extras: Mapping[str, Tensor] | None = None,
+        return_all_states: bool = False,
+        validate: bool = False,
+    ) -> tuple[Any, ...]:
+        """Run the layers over a batch of sequences.
+
+        Args:
+            x: The input; a `PackedSequence` gives one back.
+            hx: The state before the first step; the declared (or learned) initial one if None.
+            lengths: Real steps of each row, in any order, 0 allowed. Outputs past them are zero;
+                the last state is that at the last real step, where the reverse direction starts.
+            reset: Before which steps a row starts anew, in the layout of x.
+            extras: Values of the cell's extra inputs, by name; drawn or constant where absent.
+            return_all_states: Also return the states of every step.
+            validate: Check the values of lengths even where that waits for a device.
+
+        Returns:
+            The output and the last state; with return_all_states also a list with a tuple of
+            states for each layer and direction.
+
+        Raises:
+            ShapeError, DtypeError, DeviceError, ConfigError: an argument does not fit.
+            EngineError: the engine named cannot do this.
+
+        Shape:
+            lengths: [B]; reset: [T, B]; each extra: [T, B, w]; each state of every step:
+            [T, B, w]. With batch_first B comes before T in x, output, reset, extras and states.
+        """
+        if isinstance(x, PackedSequence):
+            return self._packed(x, hx, lengths, reset, extras, return_all_states)
+        weight = getattr(self, self._runs[0].names.weights[0])
+        arranged = self._arrangement(x, lengths, weight)
+        x = arranged.inward(x)
+        batch = Batch(
+            x=x,
+            lengths=as_lengths(lengths, x, validate=validate),
+            reset=as_reset(arranged.inward(reset), x),
+            extras=extra_inputs.check_names(self.cell, arranged.extras(extras)),
+            all_states=return_all_states,
+            products=autocast_products(x, weight),
+        )
+        output, last, every = self._stack(batch, self._start(hx, batch, weight, arranged))
+        results = (
+            arranged.outward(output),
+            each(self._layout.join(last), arranged.state_outward),
+        )
+        if not return_all_states:
+            return results
+        return (*results, [tuple(arranged.outward(s) for s in states) for states in every])
+
+    def _arrangement(self, x: Any, lengths: Any, weight: Tensor) -> Arrangement:
+        """Check the input, and tell how it lies."""
+        order = "[B, T, I]" if self.batch_first else "[T, B, I]"
+        ranks = {3: order} if lengths is not None else {2: "[T, I]", 3: order}
+        check_input(self._name(), x, ranks, self.input_size)
+        autocast = autocast_products(x, weight) is not None
+        check_same_kind(self._name(), x, weight, autocast=autocast)
+        if x.dim() == 2:
+            return Arrangement("no batch")
+        return Arrangement("batch first" if self.batch_first else "time first")
+
+    def _packed(
+        self,
+        packed: PackedSequence,
+        hx: Any,
+        lengths: Any,
+        reset: Any,
+        extras: Mapping[str, Tensor] | None,
+        return_all_states: bool,
+    ) -> tuple[Any, ...]:
+        """Run over a packed batch, whose lengths it brings along."""
+        if lengths is not None:
+            raise ConfigError(
+                "lengths came with a PackedSequence, which has its own; leave it out."
+            )
+        x, lengths = unpack(packed)
+        arranged = Arrangement("batch first" if self.batch_first else "time first")
+        output, *rest = self.forward(
+            arranged.outward(x),
+            hx,
+            lengths=lengths,
+            reset=reset,
+            extras=extras,
+            return_all_states=return_all_states,
+        )
+        return (pack_like(arranged.inward(output), lengths, packed), *rest)
+
+    def _start(
+        self, hx: Any, batch: Batch, weight: Tensor, arranged: Arrangement
+    ) -> list[LayerState]:
+        """The states before the first step, for each layer and direction."""
+        rows = batch.x.shape[1]
+        if hx is None:
+            return [self._initial(run, rows, weight) for run in self._runs]
+        hx = each(hx, arranged.state_inward)
+        if batch.products:
+            hx = each(hx, lambda state: state.to(weight.dtype))
+        return self._layout.split(hx, rows, weight)
+
+    def _initial(self, run: Run, rows: int, weight: Tensor) -> LayerState:
+        learned = dict(zip(run.names.initial, self._tensors(run.names.initial), strict=True))
+        suffix = self._suffix(run)
+        found = []
+        widths = run.jobs[False, None].state_sizes()
+        for state, width in zip(self.cell.states, widths, strict=True):
+            value = learned.get(f"initial_{state.name}{suffix}")
+            shape = (self.cell.depth, rows, width)
+            full = weight.new_full(shape, state.initial) if value is None else value.expand(shape)
+            found.append(full)
+        return tuple(found)
+
+    def _stack(
+        self, batch: Batch, start: list[LayerState]
+    ) -> tuple[Tensor, list[LayerState], list[LayerState]]:
+        """All layers, one after the other: output, last states, states of every step."""
+        x, last, every = batch.x, [], []
+        for layer in range(self.num_layers):
+            outputs = []
+            for place in range(layer * self.directions, (layer + 1) * self.directions):
+                run = self._runs[place]
+                out, final, states = self._one(run, batch._replace(x=x), start[place])
+                outputs.append(out)
+                last.append(final)
+                every.append(states)
+            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
+            if self.dropout and layer < self.num_layers - 1:
+                x = functional.dropout(x, self.dropout, self.training)
+        return x, last, every
+
+    def _one(
+        self, run: Run, batch: Batch, start: LayerState
+    ) -> tuple[Tensor, LayerState, LayerState]:
+        """One layer in one direction."""
+        job = run.jobs[batch.all_states, batch.products]
+        inputs = self._inputs(run, batch, start)
+        out, *states = engines.run(job, inputs, self.engine)
+        count = len(self.cell.states)
+        return out, tuple(states[:count]), tuple(states[count:])
+
+    def _inputs(self, run: Run, batch: Batch, start: LayerState) -> engines.Inputs:
+        sizes = self._layer_sizes[run.layer]
+        return engines.Inputs(
+            x=batch.x,
+            states=start,
+            initial=self._tensors(run.names.initial),
+            weights=self._tensors(run.names.weights),
+            params=self._tensors(run.names.params),
+            extras=extra_inputs.values(
+                self.cell,
+                batch.extras,
+                sizes,
+                batch.x,
+                batch.reset,
+                start[0].dtype,
+                training=self.training,
+            ),
+            lengths=batch.lengths,
+            reset=batch.reset,
+        )
+
+    def _tensors(self, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+        return tuple(getattr(self, name) for name in names)
+
+    def _suffix(self, run: Run) -> str:
+        return f"_l{run.layer}{'_reverse' if run.reverse else ''}"
+
+    def explain(
+        self,
+        x: Tensor | None = None,
+        *,
+        lengths: Any = None,
+        reset: Tensor | None = None,
+        return_all_states: bool = False,
+    ) -> str:
+        """Say which engine runs this layer, and why not a faster one.
+
+        Args:
+            x: An input such a call would get; without it only the cell is judged.
+            lengths: As in a call.
+            reset: As in a call.
+            return_all_states: As in a call.
+
+        Returns:
+            Lines of text.
+        """
+        run = self._runs[0]
+        weight = getattr(self, run.names.weights[0])
+        job = run.jobs[return_all_states, None if x is None else autocast_products(x, weight)]
+        if x is None:
+            return engines.explain(job, None, self.engine)
+        arranged = self._arrangement(x, lengths, weight)
+        x = arranged.inward(x)
+        inputs = engines.Inputs(
+            x=x,
+            states=self._initial(run, x.shape[1], weight),
+            initial=self._tensors(run.names.initial),
+            weights=self._tensors(run.names.weights),
+            params=self._tensors(run.names.params),
+            extras=(),
+            lengths=as_lengths(lengths, x, validate=False),
+            reset=as_reset(arranged.inward(reset), x),
+        )
+        return engines.explain(job, inputs, self.engine)
+
+    def flatten_parameters(self) -> None:
+        """Do nothing; here for code written for torch.nn. There are no flat weight buffers."""
+
+    @property
+    def all_weights(self) -> list[list[Tensor]]:
+        """The weights of each layer and direction."""
+        return [list(self._tensors(run.names.weights)) for run in self._runs]
+
+    def _name(self) -> str:
+        return type(self).__name__
+
+    def extra_repr(self) -> str:
+        """The arguments that differ from their defaults, as torch prints them."""
+        shown = [str(self.input_size), str(self.hidden_size)]
+        if type(self) is Recurrent:
+            shown.insert(0, self.cell.name)
+        defaults = {
+            "proj_size": 0,
+            "num_layers": 1,
+            "bias": True,
+            "batch_first": False,
+            "dropout": 0.0,
+            "bidirectional": False,
+            "learn_initial_state": False,
+            "engine": "auto",
+        }
+        changed = {k: getattr(self, k) for k, v in defaults.items() if getattr(self, k) != v}
+        return ", ".join([*shown, *(f"{k}={v!r}" for k, v in changed.items())])

@@ -1,0 +1,128 @@
+"""How does a state look from outside? torch's shapes for hx, and one tuple a layer inside.
+
+A state is [layers * directions, B, w], with a leading axis of its last D values, newest last,
+where the cell has delays (D > 1). A cell of one state has it bare, others as a tuple. Layers that
+differ in widths make hx a list, one a layer.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from throughtime.declare import Cell
+from throughtime.errors import DeviceError, DtypeError, ShapeError
+
+LayerState = tuple[Tensor, ...]  # of one layer and direction: each state [D, B, w]
+
+
+def detach(hx: Any) -> Any:
+    """Cut a carried state from the graph that made it; any nesting of tensors."""
+    return each(hx, Tensor.detach)
+
+
+def each(hx: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Apply a function to every tensor of a state; what is none is handed on, to be refused."""
+    if isinstance(hx, Tensor):
+        return change(hx)
+    return type(hx)(each(part, change) for part in hx) if isinstance(hx, tuple | list) else hx
+
+
+class StateLayout:
+    """The shape of a stack's state.
+
+    Args:
+        cell: The recurrence.
+        widths: For each layer the width of each state.
+        directions: 1 or 2.
+    """
+
+    def __init__(self, cell: Cell, widths: Sequence[tuple[int, ...]], directions: int) -> None:
+        self.cell, self.widths, self.directions = cell, list(widths), directions
+        self.uniform = len(set(self.widths)) == 1
+
+    def split(self, hx: Any, batch: int, like: Tensor) -> list[LayerState]:
+        """One tuple of states for each layer and direction, from the caller's hx.
+
+        Raises:
+            DtypeError: not tensors, or of another dtype.
+            DeviceError: on another device.
+            ShapeError: a wrong number of states, or wrong sizes.
+        """
+        if self.uniform:
+            return self._split_group(hx, len(self.widths), self.widths[0], batch, like, "hx")
+        if not isinstance(hx, list) or len(hx) != len(self.widths):
+            raise ShapeError(
+                f"hx is {_describe(hx)}; expected a list of {len(self.widths)}, one a layer, "
+                f"since the layers differ in width."
+            )
+        groups = [
+            self._split_group(part, 1, widths, batch, like, f"hx[{i}]")
+            for i, (part, widths) in enumerate(zip(hx, self.widths, strict=True))
+        ]
+        return [state for group in groups for state in group]
+
+    def _split_group(
+        self, hx: Any, layers: int, widths: tuple[int, ...], batch: int, like: Tensor, what: str
+    ) -> list[LayerState]:
+        states = self._listed(hx, len(widths), what)
+        count = layers * self.directions
+        checked = [
+            self._checked(state, i, (count, batch, width), like)
+            for i, (state, width) in enumerate(zip(states, widths, strict=True))
+        ]
+        return [tuple(state[:, place] for state in checked) for place in range(count)]
+
+    def _listed(self, hx: Any, count: int, what: str) -> tuple[Any, ...]:
+        names = ", ".join(s.name for s in self.cell.states)
+        if count == 1:
+            if not isinstance(hx, Tensor):
+                raise DtypeError(
+                    f"{what} is {_describe(hx)}; expected one tensor, the state {names}."
+                )
+            return (hx,)
+        if not isinstance(hx, tuple | list):
+            raise DtypeError(f"{what} is {_describe(hx)}; expected a tuple of {count}: ({names}).")
+        if len(hx) != count:
+            raise ShapeError(f"{what} has {len(hx)} states; expected {count}: ({names}).")
+        return tuple(hx)
+
+    def _checked(self, state: Any, i: int, size: tuple[int, int, int], like: Tensor) -> Tensor:
+        """A state as [D, layers * directions, B, w]."""
+        depth = self.cell.depth
+        what = f"hx, state {self.cell.states[i].name!r}"
+        if not isinstance(state, Tensor):
+            raise DtypeError(f"{what}: got {_describe(state)}; expected a tensor.")
+        sizes = {size, (depth, *size)} if depth > 1 else {size}
+        if tuple(state.shape) not in sizes:
+            found = (depth, *size) if state.dim() == 4 and depth > 1 else size
+            raise ShapeError(f"{what}: Expected hidden[{i}] size {found}, got {list(state.shape)}")
+        if state.dtype != like.dtype:
+            raise DtypeError(
+                f"{what} has dtype {state.dtype}; expected {like.dtype}, the weights'."
+            )
+        if state.device != like.device:
+            raise DeviceError(f"{what} is on {state.device}; expected {like.device}, where x is.")
+        return state if tuple(state.shape) != size else state.unsqueeze(0).expand(depth, *size)
+
+    def join(self, states: Sequence[LayerState]) -> Any:
+        """The caller's hx from one tuple of states for each layer and direction."""
+        if self.uniform:
+            return self._join_group(states)
+        step = self.directions
+        return [self._join_group(states[i : i + step]) for i in range(0, len(states), step)]
+
+    def _join_group(self, states: Sequence[LayerState]) -> Any:
+        joined = tuple(torch.stack(parts, 1) for parts in zip(*states, strict=True))
+        if self.cell.depth == 1:
+            joined = tuple(state.squeeze(0) for state in joined)
+        return joined if len(joined) > 1 else joined[0]
+
+
+def _describe(value: Any) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    if isinstance(value, tuple | list):
+        return f"a {type(value).__name__} of {len(value)}"
+    return f"a {type(value).__name__}"

@@ -44,6 +44,13 @@ def check_name(name: object) -> str:
     return str(name)
 
 
+def prepare(job: Job) -> None:
+    """Work out all that a call would work out at its first use."""
+    _ = job.text
+    reference.prepare(job)
+    vendor.refusal(job)
+
+
 def choose(job: Job, inputs: Inputs | None, name: str) -> Engine:
     """The engine for a job: the one named, or for "auto" the fastest that can do it.
 

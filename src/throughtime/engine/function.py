@@ -15,6 +15,7 @@ from torch import Tensor
 from throughtime.engine import reference
 from throughtime.engine.dispatch import REFERENCE, Engine, choose
 from throughtime.engine.job import Inputs, Job, unflatten
+from throughtime.engine.pullback import pulled_back
 from throughtime.engine.torch_internals import (
     dispatch_mode_active,
     is_batched,
@@ -76,40 +77,10 @@ class _Sequence(torch.autograd.Function):
         if torch.is_grad_enabled() or any(map(is_batched, gradients)):
             found = _by_reference(ctx, flat, wanted, gradients)
         else:
-            found = _pulled_back(ctx.outputs, ctx.leaves, wanted, gradients, keep=keeps_graph())
+            found = pulled_back(ctx.outputs, ctx.leaves, gradients, keep=keeps_graph())
             if not keeps_graph():
                 ctx.outputs = ctx.leaves = None
         return (None, None, None, None, *found)
-
-
-def _pulled_back(
-    outputs: Sequence[Tensor],
-    leaves: Sequence[Tensor],
-    wanted: Sequence[bool],
-    gradients: Sequence[Tensor | None],
-    *,
-    keep: bool,
-    create_graph: bool = False,
-) -> list[Tensor | None]:
-    """The gradients of the wanted leaves, given those of some outputs."""
-    pairs = [
-        (o, g) for o, g in zip(outputs, gradients, strict=True) if g is not None and o.requires_grad
-    ]
-    asked = [leaf for leaf, want in zip(leaves, wanted, strict=True) if want]
-    if not pairs:
-        return [None] * len(wanted)
-    chosen, entering = zip(*pairs, strict=True)
-    found = iter(
-        torch.autograd.grad(
-            chosen,
-            asked,
-            entering,
-            retain_graph=keep or create_graph,
-            create_graph=create_graph,
-            allow_unused=True,
-        )
-    )
-    return [next(found) if want else None for want in wanted]
 
 
 def _by_reference(
@@ -123,4 +94,5 @@ def _by_reference(
         ]
         live = [t.view_as(t) if want else t for t, want in zip(live, wanted, strict=True)]
         outputs = reference.sequence(ctx.job, unflatten(ctx.job, live, ctx.lengths, ctx.reset))
-        return _pulled_back(outputs, live, wanted, gradients, keep=True, create_graph=True)
+        found = pulled_back(outputs, live, gradients, create_graph=True)
+    return [g if want else None for g, want in zip(found, wanted, strict=True)]

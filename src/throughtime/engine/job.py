@@ -1,10 +1,11 @@
-"""What is asked of an engine? One layer and direction of a cell over a sequence, and its tensors."""
+"""What is asked of an engine? One layer and direction of a cell over a sequence."""
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from throughtime.declare.slots import Biases, Piece, Sizes, Slot, slots
 
 @dataclass(frozen=True)
 class Job:
-    """The part of a call that is not a tensor. Two jobs are equal if their texts are.
+    """The part of a call that is not a tensor.
 
     Attributes:
         cell: The recurrence.
@@ -24,6 +25,7 @@ class Job:
         reverse: Whether it runs from the last real step to the first.
         all_states: Whether the states of every step are wanted.
         products: The dtype in which matrices are multiplied under autocast ("bfloat16"), or None.
+        memo: What engines worked out for this job, by engine.
     """
 
     cell: Cell
@@ -32,6 +34,13 @@ class Job:
     reverse: bool = False
     all_states: bool = False
     products: str | None = None
+    memo: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (job_of, (self.text,))
+
+    def __deepcopy__(self, memo: object) -> "Job":
+        return self
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -115,7 +124,7 @@ def rows(job: Job, slot: Slot) -> Iterator[tuple[Piece, slice]]:
 
 def joined_rows(weight: Tensor, parts: list[slice]) -> Tensor:
     """Some rows of a tensor; a view, or the tensor itself, where they are neighbours in order."""
-    if all(a.stop == b.start for a, b in zip(parts, parts[1:], strict=False)):
+    if all(a.stop == b.start for a, b in pairwise(parts)):
         whole = parts[0].start == 0 and parts[-1].stop == weight.shape[0]
         return weight if whole else weight[parts[0].start : parts[-1].stop]
     return torch.cat([weight[part] for part in parts])

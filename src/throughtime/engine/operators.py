@@ -1,7 +1,7 @@
 """How does torch.compile see a sequence? As one library op, with one op as its backward.
 
 The jobs travel as text, so that an exported program holds all it needs. The kernels run below
-autograd: there derivatives come from torch.func.vjp, which works there, not from autograd.grad.
+autograd, which their backward therefore switches on again.
 """
 
 from collections.abc import Sequence
@@ -12,16 +12,19 @@ from torch import Tensor
 
 from throughtime.engine import reference
 from throughtime.engine.dispatch import choose
-from throughtime.engine.job import Inputs, Job, job_of, unflatten
+from throughtime.engine.job import Job, job_of, unflatten
+from throughtime.engine.pullback import pulled_back
+from throughtime.engine.torch_internals import autograd_below_op
 
 
 def _distinct(outputs: Sequence[Tensor], inputs: Sequence[Tensor]) -> list[Tensor]:
-    """An op may not return an alias of an input or of another output."""
+    """Contiguous, as the fake kernels promise, and no alias of an input or another output."""
     seen = {t.untyped_storage().data_ptr() for t in inputs}
     found: list[Tensor] = []
     for out in outputs:
-        address = out.untyped_storage().data_ptr()
-        found.append(out.clone() if address in seen else out)
+        fresh = out.contiguous()
+        address = fresh.untyped_storage().data_ptr()
+        found.append(fresh.clone() if address in seen else fresh)
         seen.add(address)
     return found
 
@@ -71,16 +74,12 @@ def sequence_backward(
     asked = job_of(job)
     inputs = unflatten(asked, tensors, lengths, reset)
     run = choose(asked, inputs, engine).sequence
-    found = _vjp(run, asked, inputs, gradients)
-    return _distinct(found, (*tensors, *gradients))
-
-
-def _vjp(run: Any, job: Job, inputs: Inputs, gradients: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    def forward(*flat: Tensor) -> tuple[Tensor, ...]:
-        return run(job, unflatten(job, flat, inputs.lengths, inputs.reset))
-
-    _, pull_back = torch.func.vjp(forward, *inputs.flat())
-    return pull_back(tuple(gradients))
+    with autograd_below_op():
+        leaves = [t.detach().requires_grad_() for t in tensors]
+        outputs = run(asked, unflatten(asked, leaves, lengths, reset))
+        found = pulled_back(outputs, leaves, gradients)
+    filled = [torch.zeros_like(t) if g is None else g for t, g in zip(tensors, found, strict=True)]
+    return _distinct(filled, (*tensors, *gradients))
 
 
 @sequence_backward.register_fake
@@ -92,7 +91,7 @@ def _(
     job: str,
     engine: str,
 ) -> list[Tensor]:
-    return [torch.empty_like(t) for t in tensors]
+    return [t.new_empty(t.shape) for t in tensors]
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:
@@ -135,20 +134,27 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
     ctx.save_for_backward(*tensors, *masks, *gradients)
 
 
+def _leaf(t: Tensor) -> Tensor:
+    return t if t.requires_grad else t.detach().requires_grad_()
+
+
 def _backward_backward(ctx: Any, cotangents: Sequence[Tensor | None]) -> tuple[Any, ...]:
     """Differentiate the backward by the reference's own backward."""
     saved = list(ctx.saved_tensors)
-    gradients = saved[len(saved) - ctx.gradients :]
-    tensors, masks = saved[: ctx.count], iter(saved[ctx.count :])
+    masks = iter(saved[ctx.count :])
     lengths, reset = (next(masks) if there else None for there in ctx.optional)
     job = job_of(ctx.job)
 
-    def gradients_of(*flat: Tensor) -> tuple[Tensor, ...]:
-        inputs = unflatten(job, flat[ctx.gradients :], lengths, reset)
-        return _vjp(reference.sequence, job, inputs, flat[: ctx.gradients])
-
-    _, pull_back = torch.func.vjp(gradients_of, *gradients, *tensors)
-    found = list(pull_back(tuple(_filled(cotangents, ctx.shapes, tensors[0]))))
+    with torch.enable_grad():
+        live = [_leaf(t) for t in saved[: ctx.count]]
+        entering = [_leaf(t) for t in saved[len(saved) - ctx.gradients :]]
+        outputs = reference.sequence(job, unflatten(job, live, lengths, reset))
+        firsts = pulled_back(outputs, live, entering, create_graph=True)
+        filled = _filled(cotangents, ctx.shapes, live[0])
+        kept = [(f, c) for f, c in zip(firsts, filled, strict=True) if f is not None]
+        found = pulled_back(
+            [f for f, _ in kept], [*entering, *live], [c for _, c in kept], create_graph=True
+        )
     return found[: ctx.gradients], found[ctx.gradients :], None, None, None, None
 
 

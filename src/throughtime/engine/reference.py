@@ -5,7 +5,8 @@ torch.func transform. What does not depend on a past state is computed for all s
 before or after the loop (the regions of `declare.regions`).
 """
 
-from functools import lru_cache, partial
+from collections.abc import Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,29 +16,31 @@ from torch.nn import functional
 from throughtime.declare.graph import Node, has_bias, terms
 from throughtime.declare.regions import AFTER, BEFORE, LOOP, ONCE, region_of
 from throughtime.engine.evaluate import Instruction, Program, run
-from throughtime.engine.job import Inputs, Job, job_of, joined_rows, rows
+from throughtime.engine.job import Inputs, Job, joined_rows, rows
 
 
 class Plan(NamedTuple):
-    """A job's graph as instructions, by region.
+    """A job's graph as instructions over numbered places, by region.
 
     Attributes:
-        program: Where each value lies.
+        size: How many places there are.
+        leaves: (kind, number or index, place) of every value that is given.
         stages: The instructions of each region.
         timed: The values computed before the loop that the loop reads, one slice a step.
-        past: Each (state index, lag) the step reads, with its place.
+        past: (state, lag, place) of each past state that the step reads.
         new: The place of each next state.
-        out: The places of what is emitted.
-        stacked: The states that emit reads, by index.
+        emitted: (state, place) of each new state that emit reads.
+        out: (place, width) of what is emitted.
     """
 
-    program: Program
+    size: int
+    leaves: tuple[tuple[str, float, int], ...]
     stages: dict[str, list[Instruction]]
     timed: tuple[int, ...]
     past: tuple[tuple[int, int, int], ...]
     new: tuple[int, ...]
-    out: tuple[int, ...]
-    stacked: tuple[int, ...]
+    emitted: tuple[tuple[int, int], ...]
+    out: tuple[tuple[int, int], ...]
 
 
 class _Planner:
@@ -145,26 +148,52 @@ def _products(sizes: list[int], dtype: torch.dtype | None, read: Tensor, rows: T
     return product if len(sizes) == 1 else product.split(sizes, -1)
 
 
-@lru_cache(maxsize=1024)
-def _plan(text: str) -> Plan:
-    job = job_of(text)
+def prepare(job: Job) -> Plan:
+    """Plan a job, once; the plan is kept with the job."""
+    plan = job.memo.get("reference")
+    if plan is None:
+        plan = job.memo["reference"] = _planned(job)
+    return plan
+
+
+def _planned(job: Job) -> Plan:
     planner = _Planner(job)
     stages = planner.write()
-    program, cell = planner.program, job.cell
-    index = {s.name: i for i, s in enumerate(cell.states)}
-    past = [n for n in planner.region if n.op == "state"]
+    place, cell = planner.program.of, job.cell
+    state = {s.name: i for i, s in enumerate(cell.states)}
+    new, out = tuple(map(place, cell.new)), tuple(map(place, cell.out))
     before = {target for i in stages[BEFORE] for target in i.targets}
-    leaves = {program.of(n) for n, r in planner.region.items() if r == BEFORE}
-    read = {arg for i in stages[LOOP] for arg in i.args} | {program.of(n) for n in cell.new}
+    before |= {place(n) for n, r in planner.region.items() if r == BEFORE}
+    read = {arg for i in stages[LOOP] for arg in i.args} | set(new)
+    nodes = {op: [n for n in planner.region if n.op == op] for op in ("state", "new")}
     return Plan(
-        program=program,
+        leaves=tuple(_leaves(job, planner.program)),
         stages=stages,
-        timed=tuple(sorted((before | leaves) & read)),
-        past=tuple((index[n.data[0]], n.data[1], program.of(n)) for n in past),
-        new=tuple(program.of(n) for n in cell.new),
-        out=tuple(program.of(n) for n in cell.out),
-        stacked=tuple(sorted(index[n.data[0]] for n in planner.region if n.op == "new")),
+        timed=tuple(sorted(before & read)),
+        past=tuple((state[n.data[0]], n.data[1], place(n)) for n in nodes["state"]),
+        new=new,
+        emitted=tuple((state[n.data[0]], place(n)) for n in nodes["new"]),
+        out=tuple((p, job.sizes.of(n.width)) for p, n in zip(out, cell.out, strict=True)),
+        size=len(planner.program.place),
     )
+
+
+def _leaves(job: Job, program: Program) -> Iterator[tuple[str, float, int]]:
+    """What each given value is, and its place."""
+    index = {("param", p.name): i for i, p in enumerate(job.cell.params)}
+    index |= {("extra", e.name): i for i, e in enumerate(job.cell.extras)}
+    for key, place in program.place.items():
+        if not isinstance(key, Node):
+            if key[0] == "weight":
+                yield "weight", key[1], place
+        elif key.op == "x":
+            yield "x", 0, place
+        elif key.op in {"param", "extra"}:
+            yield key.op, index[key.op, key.data[0]], place
+        elif key.op == "constant":
+            yield "number", key.data[0], place
+        elif key.op == "reciprocal_width":
+            yield "number", 1.0 / job.sizes.of(key.data[0]), place
 
 
 def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -180,7 +209,7 @@ def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     Shape:
         output: [T, B, O]; states: each [D, B, w]; states of every step: each [T, B, w]
     """
-    plan = _plan(job.text)
+    plan = prepare(job)
     device_type = inputs.x.device.type
     with torch.autocast(device_type, enabled=False):  # `job.products` says what is rounded
         return _Run(job, plan, inputs).outputs()
@@ -195,7 +224,7 @@ class _Run:
         self.inputs = inputs if self.valid is None else self._without_padding(inputs)
         self.reset = self._resets()
         self.fresh = self._fresh()
-        self.values: list[Any] = [None] * len(plan.program.place)
+        self.values: list[Any] = [None] * plan.size
         self.history = [list(state.unbind(0)) for state in inputs.states]
         self.every: dict[int, list[Tensor]] = {}
 
@@ -249,29 +278,21 @@ class _Run:
         return (out, *final, *[self._zeroed(self._stack(s)) for s in states])
 
     def _fill(self) -> None:
-        """Put the leaves in their places."""
-        cell, inputs = self.job.cell, self.inputs
-        named = {("param", p.name): v for p, v in zip(cell.params, inputs.params, strict=True)}
-        named |= {("extra", e.name): v for e, v in zip(cell.extras, inputs.extras, strict=True)}
-        dtype = inputs.states[0].dtype
-        x = inputs.x if self.job.products else inputs.x.to(dtype)
-        for key, place in self.plan.program.place.items():
-            if isinstance(key, Node):
-                if key.op == "x":
-                    self.values[place] = x
-                elif key.op == "constant":
-                    self.values[place] = x.new_full((), key.data[0], dtype=dtype)
-                elif key.op == "reciprocal_width":
-                    share = 1.0 / self.job.sizes.of(key.data[0])
-                    self.values[place] = x.new_full((), share, dtype=dtype)
-                elif key.op in {"param", "extra"}:
-                    self.values[place] = named[key.op, key.data[0]]
-            elif key[0] == "weight":
-                self.values[place] = inputs.weights[key[1]]
+        """Put what is given in its places."""
+        inputs, dtype = self.inputs, self.inputs.states[0].dtype
+        given = {"param": inputs.params, "extra": inputs.extras, "weight": inputs.weights}
+        for kind, which, place in self.plan.leaves:
+            if kind == "x":
+                self.values[place] = inputs.x
+            elif kind == "number":
+                self.values[place] = inputs.x.new_full((), which, dtype=dtype)
+            else:
+                self.values[place] = given[kind][int(which)]
 
     def _loop(self) -> None:
         plan, values = self.plan, self.values
-        wanted = range(len(self.history)) if self.job.all_states else plan.stacked
+        every = self.job.all_states
+        wanted = range(len(self.history)) if every else [s for s, _ in plan.emitted]
         self.every = {s: [] for s in wanted}
         timed = [(place, values[place].unbind(0)) for place in plan.timed]
         steps = range(self.steps)
@@ -311,19 +332,10 @@ class _Run:
         return torch.stack(self.every[s]) if self.steps else first.new_empty(0, *first.shape[1:])
 
     def _emit(self) -> Tensor:
-        new = {n.data[0]: p for n, p in self.plan.program.place.items() if _is_new(n)}
-        for s, state in enumerate(self.job.cell.states):
-            if state.name in new:
-                self.values[new[state.name]] = self._stack(s)
+        for s, place in self.plan.emitted:
+            self.values[place] = self._stack(s)
         run(self.plan.stages[AFTER], self.values)
-        sizes = [self.job.sizes.of(n.width) for n in self.job.cell.out]
-        shape = self.inputs.x.shape[:2]
-        parts = [
-            self.values[p].expand(*shape, w) for p, w in zip(self.plan.out, sizes, strict=True)
-        ]
+        steps, batch = self.inputs.x.shape[:2]
+        parts = [self.values[place].expand(steps, batch, w) for place, w in self.plan.out]
         out = self._zeroed(parts[0] if len(parts) == 1 else torch.cat(parts, -1))
         return out.to(getattr(torch, self.job.products)) if self.job.products else out
-
-
-def _is_new(key: Any) -> bool:
-    return isinstance(key, Node) and key.op == "new"

@@ -3,6 +3,8 @@
 A new torch breaks here and nowhere else.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -31,3 +33,16 @@ def is_batched(gradient: Tensor | None) -> bool:
 def keeps_graph() -> bool:
     """Within a backward: whether the graph will be used again (retain_graph=True)."""
     return torch._C._autograd._get_current_graph_task_keep_graph()
+
+
+@contextmanager
+def autograd_below_op() -> Iterator[None]:
+    """Switch autograd on inside an op's kernel, where the dispatcher has switched it off.
+
+    torch.func would do without, but it is switched off there too while a dispatch mode is active.
+    """
+    keys: Any = torch._C.DispatchKey
+    with torch._C._PreserveDispatchKeyGuard(), torch.enable_grad():
+        for key in (keys.AutogradFunctionality, keys.ADInplaceOrView):
+            torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)  # noqa: FBT003 (torch's)
+        yield

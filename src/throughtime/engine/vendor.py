@@ -7,7 +7,6 @@ rows, not by packing: packing needs lengths on the host, refuses zero and leaves
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from throughtime.declare import Cell, State, affine, cell, match, relu, sigmoid, tanh
 from throughtime.declare.graph import Node, node, rewrite, terms
-from throughtime.engine.job import Inputs, Job, job_of, joined_rows, rows
+from throughtime.engine.job import Inputs, Job, joined_rows, rows
 
 
 def _rnn(activation: Callable[[Any], Any]) -> Cell:
@@ -103,9 +102,14 @@ def _all_biased(declared: Cell) -> Cell:
     return Cell(**{f: getattr(declared, f) for f in declared.__dataclass_fields__} | {"new": new})
 
 
-@lru_cache(maxsize=1024)
-def _find(text: str) -> Found | None:
-    job = job_of(text)
+def _find(job: Job) -> Found | None:
+    """torch's cell for a job, looked up once and kept with the job."""
+    if "vendor" not in job.memo:
+        job.memo["vendor"] = _matched(job)
+    return job.memo["vendor"]
+
+
+def _matched(job: Job) -> Found | None:
     biased = _all_biased(job.cell)
     for fused in FUSED:
         gates = match(fused.spelling, biased)
@@ -127,7 +131,7 @@ def _find(text: str) -> Found | None:
 
 def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
     """Why torch's op cannot do a job; None if it can."""
-    found = _find(job.text)
+    found = _find(job)
     if found is None:
         return f"the equations of {job.cell.name} are not those of torch's RNN, LSTM or GRU"
     if job.all_states and len(job.cell.states) > 1:
@@ -145,7 +149,7 @@ def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
 
 def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     """Run a cell over a sequence with torch's fused op; as `reference.sequence`."""
-    found = _find(job.text)
+    found = _find(job)
     if found is None:
         raise AssertionError("the dispatch asked for a job that `refusal` refuses")
     with torch.autocast(inputs.x.device.type, enabled=False):

@@ -152,7 +152,7 @@ class Recurrent(nn.Module):
                 for products in PRODUCT_DTYPES
             }
             for job in jobs.values():
-                _ = job.text, job.slots  # made here, so that torch.compile need not trace it
+                engines.prepare(job)  # here, so that torch.compile need not trace it
             yield Run(layer, reverse, names, jobs)
 
     def reset_parameters(self) -> None:

@@ -44,7 +44,7 @@ class _SingleStep(nn.Module):
         sizes, biases = Sizes(input_size, hidden_size, hidden_size), "two" if bias else "none"
         self._jobs = {p: engines.Job(cell, sizes, biases, products=p) for p in PRODUCT_DTYPES}
         for job in self._jobs.values():
-            _ = job.text, job.slots
+            engines.prepare(job)
         self._names = parameters.names_of(cell, biases, "", learned=False)
         like = torch.empty(0, device=device, dtype=dtype)
         parameters.register(self, cell, sizes, biases, self._names, like)

@@ -103,7 +103,7 @@ def _all_biased(declared: Cell) -> Cell:
 
 
 def _find(job: Job) -> Found | None:
-    """torch's cell for a job, looked up once and kept with the job."""
+    """The torch cell of a job, looked up once and kept with the job."""
     if "vendor" not in job.memo:
         job.memo["vendor"] = _matched(job)
     return job.memo["vendor"]

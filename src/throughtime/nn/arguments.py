@@ -27,8 +27,8 @@ def check_layers(
     """Check a stack's sizes, and return the hidden size of each layer."""
     if not isinstance(cell, Cell):
         raise DtypeError(
-            f"cell is a {type(cell).__name__}; expected a Cell, made with @throughtime.cell(...) or "
-            f"taken from throughtime.cells.CATALOGUE."
+            f"cell is a {type(cell).__name__}; expected a Cell, made with @throughtime.cell(...) "
+            f"or taken from throughtime.cells.CATALOGUE."
         )
     check_size("input_size", input_size)
     layers = check_size("num_layers", num_layers)
@@ -53,8 +53,8 @@ def _check_projection(cell: Cell, proj_size: int, widths: list[int]) -> None:
         )
     if proj_size and not projects:
         raise ConfigError(
-            f"proj_size={proj_size}, but {cell.name} projects nothing; expected 0, or a cell with a "
-            f"state of width 'projection' such as lstm_projection."
+            f"proj_size={proj_size}, but {cell.name} projects nothing; expected 0, or a cell with "
+            f"a state of width 'projection' such as lstm_projection."
         )
     if proj_size and proj_size >= min(widths):
         raise ConfigError(f"proj_size={proj_size}; expected less than hidden_size={min(widths)}.")

@@ -1,4 +1,4 @@
-"""Where do extra inputs come from? Drawn in training, constant outside it, or given by the caller."""
+"""Where do extra inputs come from? Drawn in training, constant outside it, or given."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -92,6 +92,6 @@ def _drawn(
 
 
 def _sequence_start(reset: Tensor) -> Tensor:
-    """For each step the last step at which its row was reset, or 0. [T, B]"""
+    """For each step, [T, B], the last step at which its row was reset, or 0."""
     step = torch.arange(reset.shape[0], device=reset.device)[:, None]
     return torch.where(reset, step, 0).cummax(0).values

@@ -1,4 +1,4 @@
-"""Which tensors does a layer own? Parameters, buffers and their names, for one cell and its sizes."""
+"""Which tensors does a layer own? Parameters, buffers and their names, for a cell."""
 
 import math
 from dataclasses import dataclass

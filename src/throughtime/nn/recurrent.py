@@ -1,7 +1,7 @@
 """How does a cell become layers? Parameters, stacking, directions, and one engine call for each."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from throughtime import engine as engines
 from throughtime.declare import Cell
-from throughtime.declare.slots import Biases, Sizes
+from throughtime.declare.slots import Biases
 from throughtime.engine.dispatch import check_name
 from throughtime.errors import ConfigError
 from throughtime.nn import extras as extra_inputs
@@ -25,9 +25,15 @@ from throughtime.nn.arguments import (
 )
 from throughtime.nn.arrangement import Arrangement
 from throughtime.nn.lengths import as_lengths, as_reset, pack_like, unpack
+from throughtime.nn.runs import (
+    Run,
+    initial_states,
+    initialise,
+    layer_sizes,
+    make_runs,
+    tensors,
+)
 from throughtime.nn.states import LayerState, StateLayout, each
-
-PRODUCT_DTYPES = (None, "bfloat16", "float16")
 
 
 class Batch(NamedTuple):
@@ -39,15 +45,6 @@ class Batch(NamedTuple):
     extras: Mapping[str, Any]
     all_states: bool
     products: str | None
-
-
-class Run(NamedTuple):
-    """One layer in one direction: what it is made of."""
-
-    layer: int
-    reverse: bool
-    names: parameters.Names
-    jobs: dict[tuple[bool, str | None], engines.Job]
 
 
 class Recurrent(nn.Module):
@@ -119,11 +116,18 @@ class Recurrent(nn.Module):
                 f"dropout={dropout} has no effect with num_layers=1: it stands between layers.",
                 stacklevel=2,
             )
-        self._layer_sizes = list(self._sizes(widths))
         like = torch.empty(0, device=device, dtype=dtype)
-        self._runs = [run for layer in range(num_layers) for run in self._make(layer, like)]
-        job_widths = [run.jobs[False, None].state_sizes() for run in self._runs]
-        self._layout = StateLayout(cell, job_widths[:: self.directions], self.directions)
+        self._runs = make_runs(
+            self,
+            cell,
+            list(layer_sizes(cell, input_size, widths, proj_size, self.directions)),
+            self.biases if bias else "none",
+            like,
+            directions=self.directions,
+            learned=learn_initial_state,
+        )
+        state_widths = [run.jobs[False, None].state_sizes() for run in self._runs]
+        self._layout = StateLayout(cell, state_widths[:: self.directions], self.directions)
         self.reset_parameters()
 
     @property
@@ -131,42 +135,10 @@ class Recurrent(nn.Module):
         """2 if bidirectional, else 1."""
         return 1 + self.bidirectional
 
-    def _sizes(self, widths: Sequence[int]) -> Iterator[Sizes]:
-        features = self.input_size
-        for hidden in widths:
-            sizes = Sizes(features, hidden, self.proj_size or hidden)
-            yield sizes
-            features = self.directions * sum(sizes.of(n.width) for n in self.cell.out)
-
-    def _make(self, layer: int, like: Tensor) -> Iterator[Run]:
-        """Register one layer's tensors, direction by direction."""
-        sizes = self._layer_sizes[layer]
-        biases: Biases = self.biases if self.bias else "none"
-        for reverse in (False, True)[: self.directions]:
-            suffix = f"_l{layer}{'_reverse' if reverse else ''}"
-            names = parameters.names_of(self.cell, biases, suffix, learned=self.learn_initial_state)
-            parameters.register(self, self.cell, sizes, biases, names, like)
-            jobs = {
-                (every, products): engines.Job(self.cell, sizes, biases, reverse, every, products)
-                for every in (False, True)
-                for products in PRODUCT_DTYPES
-            }
-            for job in jobs.values():
-                engines.prepare(job)  # here, so that torch.compile need not trace it
-            yield Run(layer, reverse, names, jobs)
-
     def reset_parameters(self) -> None:
-        """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; params as declared."""
+        """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; the rest as declared."""
         for run in self._runs:
-            bound = self._layer_sizes[run.layer].hidden ** -0.5
-            for name in run.names.weights:
-                nn.init.uniform_(getattr(self, name), -bound, bound)
-            for name, param in zip(run.names.params, self.cell.params, strict=True):
-                stored = getattr(self, parameters.stored_name(name, param))
-                parameters.fill_param(stored, param)
-            moving = [s for s in self.cell.states if not s.clock]
-            for name, state in zip(run.names.initial, moving, strict=False):
-                nn.init.constant_(getattr(self, name), state.initial)
+            initialise(self, self.cell, run)
 
     def __getattr__(self, name: str) -> Any:
         """Find a bounded param, which is kept as its raw tensor, under its own name."""
@@ -280,23 +252,11 @@ class Recurrent(nn.Module):
         """The states before the first step, for each layer and direction."""
         rows = batch.x.shape[1]
         if hx is None:
-            return [self._initial(run, rows, weight) for run in self._runs]
+            return [initial_states(self, self.cell, run, rows, weight) for run in self._runs]
         hx = each(hx, arranged.state_inward)
         if batch.products:
             hx = each(hx, lambda state: state.to(weight.dtype))
         return self._layout.split(hx, rows, weight)
-
-    def _initial(self, run: Run, rows: int, weight: Tensor) -> LayerState:
-        learned = dict(zip(run.names.initial, self._tensors(run.names.initial), strict=True))
-        suffix = self._suffix(run)
-        found = []
-        widths = run.jobs[False, None].state_sizes()
-        for state, width in zip(self.cell.states, widths, strict=True):
-            value = learned.get(f"initial_{state.name}{suffix}")
-            shape = (self.cell.depth, rows, width)
-            full = weight.new_full(shape, state.initial) if value is None else value.expand(shape)
-            found.append(full)
-        return tuple(found)
 
     def _stack(
         self, batch: Batch, start: list[LayerState]
@@ -327,17 +287,16 @@ class Recurrent(nn.Module):
         return out, tuple(states[:count]), tuple(states[count:])
 
     def _inputs(self, run: Run, batch: Batch, start: LayerState) -> engines.Inputs:
-        sizes = self._layer_sizes[run.layer]
         return engines.Inputs(
             x=batch.x,
             states=start,
-            initial=self._tensors(run.names.initial),
-            weights=self._tensors(run.names.weights),
-            params=self._tensors(run.names.params),
+            initial=tensors(self, run.names.initial),
+            weights=tensors(self, run.names.weights),
+            params=tensors(self, run.names.params),
             extras=extra_inputs.values(
                 self.cell,
                 batch.extras,
-                sizes,
+                run.sizes,
                 batch.x,
                 batch.reset,
                 start[0].dtype,
@@ -346,12 +305,6 @@ class Recurrent(nn.Module):
             lengths=batch.lengths,
             reset=batch.reset,
         )
-
-    def _tensors(self, names: tuple[str, ...]) -> tuple[Tensor, ...]:
-        return tuple(getattr(self, name) for name in names)
-
-    def _suffix(self, run: Run) -> str:
-        return f"_l{run.layer}{'_reverse' if run.reverse else ''}"
 
     def explain(
         self,
@@ -381,10 +334,10 @@ class Recurrent(nn.Module):
         x = arranged.inward(x)
         inputs = engines.Inputs(
             x=x,
-            states=self._initial(run, x.shape[1], weight),
-            initial=self._tensors(run.names.initial),
-            weights=self._tensors(run.names.weights),
-            params=self._tensors(run.names.params),
+            states=initial_states(self, self.cell, run, x.shape[1], weight),
+            initial=tensors(self, run.names.initial),
+            weights=tensors(self, run.names.weights),
+            params=tensors(self, run.names.params),
             extras=(),
             lengths=as_lengths(lengths, x, validate=False),
             reset=as_reset(arranged.inward(reset), x),
@@ -397,7 +350,7 @@ class Recurrent(nn.Module):
     @property
     def all_weights(self) -> list[list[Tensor]]:
         """The weights of each layer and direction."""
-        return [list(self._tensors(run.names.weights)) for run in self._runs]
+        return [list(tensors(self, run.names.weights)) for run in self._runs]
 
     def _name(self) -> str:
         return type(self).__name__

@@ -20,7 +20,7 @@ from throughtime.nn.arguments import (
     check_same_kind,
 )
 from throughtime.nn.named import elman
-from throughtime.nn.recurrent import PRODUCT_DTYPES
+from throughtime.nn.runs import PRODUCT_DTYPES
 
 
 class _SingleStep(nn.Module):

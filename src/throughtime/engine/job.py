@@ -110,7 +110,8 @@ def unflatten(
 
     x = next(source)
     states, initial = take(counts[0]), take(learned)
-    return Inputs(x, states, initial, *map(take, counts[1:]), lengths, reset)
+    weights, params, extras = map(take, counts[1:])
+    return Inputs(x, states, initial, weights, params, extras, lengths, reset)
 
 
 def rows(job: Job, slot: Slot) -> Iterator[tuple[Piece, slice]]:

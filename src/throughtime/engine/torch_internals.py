@@ -1,3 +1,4 @@
+# pyright: reportPrivateUsage=false, reportAttributeAccessIssue=false
 """Which private names of torch do we need? All of them stand here, each with a test.
 
 A new torch breaks here and nowhere else.

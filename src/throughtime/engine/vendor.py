@@ -6,7 +6,7 @@ rows, not by packing: packing needs lengths on the host, refuses zero and leaves
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -99,7 +99,7 @@ def _all_biased(declared: Cell) -> Cell:
         return node("affine", *n.args, data=(n.data[0], True, n.data[2]), width=n.width)
 
     new = rewrite(declared.new, biased)
-    return Cell(**{f: getattr(declared, f) for f in declared.__dataclass_fields__} | {"new": new})
+    return replace(declared, new=new)
 
 
 def _find(job: Job) -> Found | None:
@@ -181,7 +181,7 @@ def _run(job: Job, found: Found, inputs: Inputs) -> tuple[Tensor, ...]:
         x = _reversed(x, order)
     out, *final = _call(found, x, ended, inputs)
     if ended is not None:
-        final = [_last(out, inputs.states[0], inputs.lengths), *final[1:]]
+        final = [_last(out, inputs.states[0], ended), *final[1:]]
         out = torch.where(ended, out.new_zeros(()), out)
     if job.reverse:
         out = _reversed(out, order)
@@ -194,9 +194,9 @@ def _reversed(a: Tensor, order: Tensor | None) -> Tensor:
     return a.flip(0) if order is None else a.gather(0, order.expand_as(a))
 
 
-def _last(out: Tensor, start: Tensor, lengths: Tensor) -> Tensor:
+def _last(out: Tensor, start: Tensor, ended: Tensor) -> Tensor:
     """The hidden state at the last real step; the first one for an empty row. [1, B, w]."""
-    lengths = lengths.to(out.device)[None, :, None]
+    lengths = (~ended).sum(0, keepdim=True)
     last = out.gather(0, (lengths - 1).clamp(min=0).expand(1, *out.shape[1:]))
     return torch.where(lengths > 0, last, start)
 
@@ -224,8 +224,9 @@ def _call(found: Found, x: Tensor, ended: Tensor | None, inputs: Inputs) -> tupl
 def _matrix(found: Found, gates: tuple[str, ...], kind: str, weights: tuple[Tensor, ...]) -> Tensor:
     """A matrix with its gates in torch's order; the tensor itself where it is so already."""
     where = [found.matrices[found.gates[gate], kind] for gate in gates]
-    if len({index for index, _ in where}) == 1:
-        return joined_rows(weights[where[0][0]], [part for _, part in where])
+    indices = {index for index, _ in where}
+    if len(indices) == 1:
+        return joined_rows(weights[indices.pop()], [part for _, part in where])
     return torch.cat([weights[index][part] for index, part in where])
 
 
@@ -237,8 +238,9 @@ def _biases(found: Found, weights: tuple[Tensor, ...], like: Tensor) -> list[Ten
     for gates in (found.fused.on_x, found.fused.on_h):
         where = [left[gate].pop(0) if left[gate] else None for gate in gates]
         known = [w for w in where if w is not None]
-        if len(known) == len(gates) and len({index for index, _ in known}) == 1:
-            both.append(joined_rows(weights[known[0][0]], [part for _, part in known]))
+        indices = {index for index, _ in known}
+        if len(known) == len(gates) and len(indices) == 1:
+            both.append(joined_rows(weights[indices.pop()], [part for _, part in known]))
         else:
             zeros = like.new_zeros(units)
             both.append(torch.cat([zeros if w is None else weights[w[0]][w[1]] for w in where]))

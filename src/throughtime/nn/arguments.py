@@ -33,7 +33,7 @@ def check_layers(
     check_size("input_size", input_size)
     layers = check_size("num_layers", num_layers)
     several = isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str)
-    widths = list(hidden_size) if several else [hidden_size] * layers
+    widths: list[Any] = list(hidden_size) if several else [hidden_size] * layers
     if len(widths) != layers:
         raise ConfigError(
             f"hidden_size has {len(widths)} sizes for num_layers={layers}; expected one a layer."

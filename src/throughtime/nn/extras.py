@@ -29,7 +29,7 @@ def check_names(cell: Cell, extras: Mapping[str, Any] | None) -> dict[str, Any]:
     return given
 
 
-def values(
+def extra_values(
     cell: Cell,
     given: Mapping[str, Any],
     sizes: Sizes,

@@ -31,11 +31,10 @@ def as_lengths(lengths: Any, x: Tensor, *, validate: bool) -> Tensor | None:
     if lengths is None:
         return None
     steps, batch = x.shape[:2]
-    if isinstance(lengths, Sequence) and not isinstance(lengths, str):
-        lengths = _from_list(lengths)
-        known = True
-    elif isinstance(lengths, Tensor):
+    if isinstance(lengths, Tensor):
         known = (lengths.device.type == "cpu" or validate) and lengths.device.type != "meta"
+    elif isinstance(lengths, Sequence) and not isinstance(lengths, str):
+        lengths, known = _from_list(lengths), True
     else:
         raise DtypeError(
             f"lengths is a {type(lengths).__name__}; expected a tensor or a list of whole numbers, "

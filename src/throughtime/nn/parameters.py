@@ -72,7 +72,8 @@ def unbounded(value: Tensor, param: Param) -> Tensor:
     """The raw tensor whose bounded value this is."""
     if param.low is not None and param.high is not None:
         return torch.logit((value - param.low) / (param.high - param.low))
-    gap = value - param.low if param.low is not None else param.high - value
+    below = param.low is None
+    gap = (param.high or 0.0) - value if below else value - (param.low or 0.0)
     return gap + torch.log(-torch.expm1(-gap))  # the inverse of softplus, exact for small gaps
 
 

@@ -14,8 +14,6 @@ from throughtime.declare import Cell
 from throughtime.declare.slots import Biases
 from throughtime.engine.dispatch import check_name
 from throughtime.errors import ConfigError
-from throughtime.nn import extras as extra_inputs
-from throughtime.nn import parameters
 from throughtime.nn.arguments import (
     autocast_products,
     check_input,
@@ -24,7 +22,9 @@ from throughtime.nn.arguments import (
     check_same_kind,
 )
 from throughtime.nn.arrangement import Arrangement
+from throughtime.nn.extras import check_names, extra_values
 from throughtime.nn.lengths import as_lengths, as_reset, pack_like, unpack
+from throughtime.nn.parameters import bounded, is_bounded, stored_name
 from throughtime.nn.runs import (
     Run,
     initial_states,
@@ -146,10 +146,8 @@ class Recurrent(nn.Module):
         for run in runs:
             if name in run.names.params:
                 param = self.cell.params[run.names.params.index(name)]
-                if parameters.is_bounded(param):
-                    return parameters.bounded(
-                        getattr(self, parameters.stored_name(name, param)), param
-                    )
+                if is_bounded(param):
+                    return bounded(getattr(self, stored_name(name, param)), param)
         return super().__getattr__(name)
 
     def forward(
@@ -190,15 +188,14 @@ class Recurrent(nn.Module):
         if isinstance(x, PackedSequence):
             return self._packed(x, hx, lengths, reset, extras, return_all_states)
         weight = getattr(self, self._runs[0].names.weights[0])
-        arranged = self._arrangement(x, lengths, weight)
-        x = arranged.inward(x)
+        arranged, steps = self._arrangement(x, lengths, weight)
         batch = Batch(
-            x=x,
-            lengths=as_lengths(lengths, x, validate=validate),
-            reset=as_reset(arranged.inward(reset), x),
-            extras=extra_inputs.check_names(self.cell, arranged.extras(extras)),
+            x=steps,
+            lengths=as_lengths(lengths, steps, validate=validate),
+            reset=as_reset(arranged.inward(reset), steps),
+            extras=check_names(self.cell, arranged.extras(extras)),
             all_states=return_all_states,
-            products=autocast_products(x, weight),
+            products=autocast_products(steps, weight),
         )
         output, last, every = self._stack(batch, self._start(hx, batch, weight, arranged))
         results = (
@@ -209,16 +206,18 @@ class Recurrent(nn.Module):
             return results
         return (*results, [tuple(arranged.outward(s) for s in states) for states in every])
 
-    def _arrangement(self, x: Any, lengths: Any, weight: Tensor) -> Arrangement:
-        """Check the input, and tell how it lies."""
+    def _arrangement(self, x: Any, lengths: Any, weight: Tensor) -> tuple[Arrangement, Tensor]:
+        """Check the input, tell how it lies, and bring it to [T, B, I]."""
         order = "[B, T, I]" if self.batch_first else "[T, B, I]"
         ranks = {3: order} if lengths is not None else {2: "[T, I]", 3: order}
         check_input(self._name(), x, ranks, self.input_size)
         autocast = autocast_products(x, weight) is not None
         check_same_kind(self._name(), x, weight, autocast=autocast)
         if x.dim() == 2:
-            return Arrangement("no batch")
-        return Arrangement("batch first" if self.batch_first else "time first")
+            arranged = Arrangement("no batch")
+        else:
+            arranged = Arrangement("batch first" if self.batch_first else "time first")
+        return arranged, arranged.inward(x)
 
     def _packed(
         self,
@@ -293,7 +292,7 @@ class Recurrent(nn.Module):
             initial=tensors(self, run.names.initial),
             weights=tensors(self, run.names.weights),
             params=tensors(self, run.names.params),
-            extras=extra_inputs.values(
+            extras=extra_values(
                 self.cell,
                 batch.extras,
                 run.sizes,
@@ -330,17 +329,16 @@ class Recurrent(nn.Module):
         job = run.jobs[return_all_states, None if x is None else autocast_products(x, weight)]
         if x is None:
             return engines.explain(job, None, self.engine)
-        arranged = self._arrangement(x, lengths, weight)
-        x = arranged.inward(x)
+        arranged, steps = self._arrangement(x, lengths, weight)
         inputs = engines.Inputs(
-            x=x,
-            states=initial_states(self, self.cell, run, x.shape[1], weight),
+            x=steps,
+            states=initial_states(self, self.cell, run, steps.shape[1], weight),
             initial=tensors(self, run.names.initial),
             weights=tensors(self, run.names.weights),
             params=tensors(self, run.names.params),
             extras=(),
-            lengths=as_lengths(lengths, x, validate=False),
-            reset=as_reset(arranged.inward(reset), x),
+            lengths=as_lengths(lengths, steps, validate=False),
+            reset=as_reset(arranged.inward(reset), steps),
         )
         return engines.explain(job, inputs, self.engine)
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from throughtime import engine as engines
 from throughtime.declare import Cell
 from throughtime.declare.slots import Biases, Sizes
-from throughtime.nn import parameters
+from throughtime.nn.parameters import Names, fill_param, names_of, register, stored_name
 from throughtime.nn.states import LayerState
 
 PRODUCT_DTYPES = (None, "bfloat16", "float16")
@@ -28,7 +28,7 @@ class Run(NamedTuple):
     layer: int
     suffix: str
     sizes: Sizes
-    names: parameters.Names
+    names: Names
     jobs: dict[tuple[bool, str | None], engines.Job]
 
 
@@ -58,8 +58,8 @@ def make_runs(
     for layer, sizes in enumerate(layers):
         for reverse in (False, True)[:directions]:
             suffix = f"_l{layer}{'_reverse' if reverse else ''}"
-            names = parameters.names_of(cell, biases, suffix, learned=learned)
-            parameters.register(module, cell, sizes, biases, names, like)
+            names = names_of(cell, biases, suffix, learned=learned)
+            register(module, cell, sizes, biases, names, like)
             jobs = {
                 (every, products): engines.Job(cell, sizes, biases, reverse, every, products)
                 for every in (False, True)
@@ -82,7 +82,7 @@ def initialise(module: nn.Module, cell: Cell, run: Run) -> None:
     for weight in tensors(module, run.names.weights):
         nn.init.uniform_(weight, -bound, bound)
     for name, param in zip(run.names.params, cell.params, strict=True):
-        parameters.fill_param(getattr(module, parameters.stored_name(name, param)), param)
+        fill_param(getattr(module, stored_name(name, param)), param)
     moving = [s for s in cell.states if not s.clock]
     for name, state in zip(run.names.initial, moving, strict=False):
         nn.init.constant_(getattr(module, name), state.initial)

@@ -11,7 +11,6 @@ from throughtime.declare import Cell
 from throughtime.declare.slots import Sizes
 from throughtime.engine.dispatch import check_name
 from throughtime.errors import DeviceError, DtypeError, ShapeError
-from throughtime.nn import parameters
 from throughtime.nn.arguments import (
     autocast_products,
     check_input,
@@ -20,6 +19,7 @@ from throughtime.nn.arguments import (
     check_same_kind,
 )
 from throughtime.nn.named import elman
+from throughtime.nn.parameters import names_of, register
 from throughtime.nn.runs import PRODUCT_DTYPES
 
 
@@ -45,9 +45,9 @@ class _SingleStep(nn.Module):
         self._jobs = {p: engines.Job(cell, sizes, biases, products=p) for p in PRODUCT_DTYPES}
         for job in self._jobs.values():
             engines.prepare(job)
-        self._names = parameters.names_of(cell, biases, "", learned=False)
+        self._names = names_of(cell, biases, "", learned=False)
         like = torch.empty(0, device=device, dtype=dtype)
-        parameters.register(self, cell, sizes, biases, self._names, like)
+        register(self, cell, sizes, biases, self._names, like)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

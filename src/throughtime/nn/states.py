@@ -117,7 +117,7 @@ class StateLayout:
         joined = tuple(torch.stack(parts, 1) for parts in zip(*states, strict=True))
         if self.cell.depth == 1:
             joined = tuple(state.squeeze(0) for state in joined)
-        return joined if len(joined) > 1 else joined[0]
+        return joined if len(joined) > 1 else next(iter(joined))
 
 
 def _describe(value: Any) -> str:

@@ -1,0 +1,94 @@
+"""Each private name of torch still does what we need it for."""
+
+import torch
+from throughtime.engine import torch_internals
+from torch import func
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+class Plain(TorchDispatchMode):
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        return function(*args, **(kwargs or {}))
+
+
+def test_transform_active():
+    seen = []
+
+    def look(x):
+        seen.append(torch_internals.transform_active())
+        return x.sum()
+
+    assert not torch_internals.transform_active()
+    func.grad(look)(torch.ones(2))
+    func.vmap(look)(torch.ones(2, 3))
+    func.jvp(look, (torch.ones(2),), (torch.ones(2),))
+    with forward_ad.dual_level():
+        look(torch.ones(2))
+    assert seen == [True] * 4
+    assert not torch_internals.transform_active()
+
+
+def test_dispatch_mode_active():
+    assert not torch_internals.dispatch_mode_active()
+    with Plain():
+        assert torch_internals.dispatch_mode_active()
+
+
+def test_is_batched():
+    seen = []
+
+    class Look(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            seen.append(torch_internals.is_batched(gradient))
+            return gradient * 2
+
+    x = torch.ones(2, requires_grad=True)
+    y = Look.apply(x)
+    torch.autograd.grad(y, x, torch.ones(3, 2), is_grads_batched=True, retain_graph=True)
+    torch.autograd.grad(y, x, torch.ones(2))
+    assert seen == [True, False]
+    func.vmap(lambda g: seen.append(torch_internals.is_batched(g)) or g)(torch.ones(3, 2))
+    assert seen[-1]
+    assert not torch_internals.is_batched(None)
+
+
+def test_keeps_graph():
+    seen = []
+
+    class Look(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, gradient):
+            seen.append(torch_internals.keeps_graph())
+            return gradient * 2
+
+    y = Look.apply(torch.ones(2, requires_grad=True)).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    assert seen == [True, False]
+
+
+def test_autograd_below_op():
+    @torch.library.custom_op("throughtime_test::slope", mutates_args=())
+    def slope(x: torch.Tensor) -> torch.Tensor:
+        blind = x.detach().requires_grad_()
+        seen.append((blind * blind).requires_grad)
+        with torch_internals.autograd_below_op():
+            leaf = x.detach().requires_grad_()
+            return torch.autograd.grad((leaf**3).sum(), leaf)[0]
+
+    x = torch.tensor([1.0, 2.0])
+    seen = []
+    assert slope(x).tolist() == [3.0, 12.0]
+    with Plain():
+        assert slope(x).tolist() == [3.0, 12.0]
+    assert seen == [False, False], "autograd is on inside kernels now: the guard can go"

@@ -129,3 +129,15 @@ def joined_rows(weight: Tensor, parts: list[slice]) -> Tensor:
         whole = parts[0].start == 0 and parts[-1].stop == weight.shape[0]
         return weight if whole else weight[parts[0].start : parts[-1].stop]
     return torch.cat([weight[part] for part in parts])
+
+
+def fresh_states(job: Job, inputs: Inputs) -> list[Tensor]:
+    """What each state is after a reset: the learned vector, [w], or the declared number."""
+    learned = iter(inputs.initial)
+    x, dtype = inputs.x, inputs.states[0].dtype
+    return [
+        next(learned)
+        if inputs.initial and not state.clock
+        else x.new_full((), state.initial, dtype=dtype)
+        for state in job.cell.states
+    ]

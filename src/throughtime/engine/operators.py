@@ -134,8 +134,9 @@ def _save_backward(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> N
     ctx.save_for_backward(*tensors, *masks, *gradients)
 
 
-def _leaf(t: Tensor) -> Tensor:
-    return t if t.requires_grad else t.detach().requires_grad_()
+def _own(t: Tensor) -> Tensor:
+    """A view to differentiate by, so that the paths through the outer graph are not counted too."""
+    return (t if t.requires_grad else t.detach().requires_grad_()).view_as(t)
 
 
 def _backward_backward(ctx: Any, cotangents: Sequence[Tensor | None]) -> tuple[Any, ...]:
@@ -146,8 +147,8 @@ def _backward_backward(ctx: Any, cotangents: Sequence[Tensor | None]) -> tuple[A
     job = job_of(ctx.job)
 
     with torch.enable_grad():
-        live = [_leaf(t) for t in saved[: ctx.count]]
-        entering = [_leaf(t) for t in saved[len(saved) - ctx.gradients :]]
+        live = [_own(t) for t in saved[: ctx.count]]
+        entering = [_own(t) for t in saved[len(saved) - ctx.gradients :]]
         outputs = reference.sequence(job, unflatten(job, live, lengths, reset))
         firsts = pulled_back(outputs, live, entering, create_graph=True)
         filled = _filled(cotangents, ctx.shapes, live[0])

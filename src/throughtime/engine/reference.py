@@ -16,7 +16,7 @@ from torch.nn import functional
 from throughtime.declare.graph import Node, has_bias, terms
 from throughtime.declare.regions import AFTER, BEFORE, LOOP, ONCE, region_of
 from throughtime.engine.evaluate import Instruction, Program, run
-from throughtime.engine.job import Inputs, Job, joined_rows, rows
+from throughtime.engine.job import Inputs, Job, fresh_states, joined_rows, rows
 
 
 class Plan(NamedTuple):
@@ -223,7 +223,7 @@ class _Run:
         self.valid = self._valid(inputs)
         self.inputs = inputs if self.valid is None else self._without_padding(inputs)
         self.reset = self._resets()
-        self.fresh = self._fresh()
+        self.fresh = fresh_states(job, inputs)
         self.values: list[Any] = [None] * plan.size
         self.history = [list(state.unbind(0)) for state in inputs.states]
         self.every: dict[int, list[Tensor]] = {}
@@ -236,12 +236,18 @@ class _Run:
         return (step[:, None] < inputs.lengths.to(inputs.x.device)[None, :]).unsqueeze(-1)
 
     def _without_padding(self, inputs: Inputs) -> Inputs:
-        # Zero, not just ignored: a NaN in the padding would come back as 0 * NaN in dW.
-        clean = tuple(self._zeroed(e) for e in inputs.extras)
-        return inputs._replace(x=self._zeroed(inputs.x), extras=clean)
+        # Replaced, not just ignored: a NaN in the padding would come back as 0 * NaN in dW. So
+        # would one made there: extras are 1, where a logarithm or a quotient has a value.
+        kinds = zip(self.job.cell.extras, inputs.extras, strict=True)
+        tame = (1.0 if kind.eval is None else kind.eval for kind, _ in kinds)
+        extras = tuple(self._filled(e, value) for e, value in zip(inputs.extras, tame, strict=True))
+        return inputs._replace(x=self._zeroed(inputs.x), extras=extras)
+
+    def _filled(self, a: Tensor, value: float) -> Tensor:
+        return a if self.valid is None else torch.where(self.valid, a, a.new_full((), value))
 
     def _zeroed(self, a: Tensor) -> Tensor:
-        return a if self.valid is None else torch.where(self.valid, a, a.new_zeros(()))
+        return self._filled(a, 0.0)
 
     def _resets(self) -> list[Tensor] | None:
         """For each step, which rows start anew before it is processed: [B, 1]."""
@@ -254,17 +260,6 @@ class _Run:
         if self.job.reverse:  # the border before step t + 1 is met after t + 1, before t
             reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
         return list(reset.unbind(0))
-
-    def _fresh(self) -> list[Tensor]:
-        """What each state is after a reset: [w] or a number."""
-        learned = iter(self.inputs.initial)
-        x, states = self.inputs.x, self.job.cell.states
-        take = bool(self.inputs.initial)
-        dtype = self.inputs.states[0].dtype
-        return [
-            next(learned) if take and not s.clock else x.new_full((), s.initial, dtype=dtype)
-            for s in states
-        ]
 
     def outputs(self) -> tuple[Tensor, ...]:
         """Go through the regions in order."""

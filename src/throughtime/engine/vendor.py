@@ -2,7 +2,8 @@
 
 The three cells of torch are held as declarations, in several spellings. A job runs here if its
 canonical graph equals one of them, whoever declared it. Lengths go by masking and reversal within
-rows, not by packing: packing needs lengths on the host, refuses zero and leaves oneDNN.
+rows, not by packing: packing needs lengths on the host, refuses zero and leaves oneDNN. A reset
+mask cuts the sequence into pieces, one call each, at the steps before which any row is reset.
 """
 
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from throughtime.declare import Cell, State, affine, cell, match, relu, sigmoid, tanh
 from throughtime.declare.graph import Node, node, rewrite, terms
-from throughtime.engine.job import Inputs, Job, joined_rows, rows
+from throughtime.engine.job import Inputs, Job, fresh_states, joined_rows, rows
 
 
 def _rnn(activation: Callable[[Any], Any]) -> Cell:
@@ -138,8 +139,6 @@ def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
         return "torch's op does not return the cell state of every step"
     if inputs is None:
         return None
-    if inputs.reset is not None:
-        return "torch's op knows no reset mask"
     if inputs.x.shape[0] == 0:
         return "torch's op refuses sequences of no steps"
     if job.products and inputs.x.device.type == "cpu":
@@ -153,7 +152,8 @@ def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     if found is None:
         raise AssertionError("the dispatch asked for a job that `refusal` refuses")
     with torch.autocast(inputs.x.device.type, enabled=False):
-        outputs = _run(job, found, _rounded(job, inputs))
+        run = _run if inputs.reset is None else _run_pieces
+        outputs = run(job, found, _rounded(job, inputs))
     if job.products:
         dtype = inputs.states[0].dtype
         outputs = (outputs[0], *[state.to(dtype) for state in outputs[1:]])
@@ -165,8 +165,16 @@ def _rounded(job: Job, inputs: Inputs) -> Inputs:
     if not job.products:
         return inputs
     dtype = getattr(torch, job.products)
-    x, weights = inputs.x.to(dtype), tuple(w.to(dtype) for w in inputs.weights)
-    return inputs._replace(x=x, weights=weights, states=tuple(s.to(dtype) for s in inputs.states))
+
+    def rounded(tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return tuple(t.to(dtype) for t in tensors)
+
+    return inputs._replace(
+        x=inputs.x.to(dtype),
+        states=rounded(inputs.states),
+        initial=rounded(inputs.initial),
+        weights=rounded(inputs.weights),
+    )
 
 
 def _run(job: Job, found: Found, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -187,6 +195,47 @@ def _run(job: Job, found: Found, inputs: Inputs) -> tuple[Tensor, ...]:
         out = _reversed(out, order)
     every = (out.clone(),) if job.all_states else ()
     return (out, *final, *every)
+
+
+def _run_pieces(job: Job, found: Found, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Run piece by piece, each from one reset of any row to the next."""
+    steps, fresh, states = inputs.x.shape[0], fresh_states(job, inputs), inputs.states
+    reset = _real_resets(inputs)
+    cuts = reset.any(1)
+    cuts[0] = True  # where the first piece starts, whether or not a row is reset there
+    starts = cuts.nonzero().flatten().tolist()
+    pieces = list(zip(starts, [*starts[1:], steps], strict=True))
+    found_outputs: list[tuple[Tensor, ...]] = []
+    for start, stop in reversed(pieces) if job.reverse else pieces:
+        border = stop if job.reverse else start  # the border that is crossed into this piece
+        if border < steps:
+            rows = reset[border].unsqueeze(-1)
+            states = tuple(torch.where(rows, f, s) for f, s in zip(fresh, states, strict=True))
+        outputs = _run(job, found, _piece(inputs, states, start, stop))
+        states = outputs[1 : 1 + len(states)]
+        found_outputs.append((outputs[0], *outputs[1 + len(states) :]))
+    ordered = reversed(found_outputs) if job.reverse else found_outputs
+    out, *every = (torch.cat(parts) for parts in zip(*ordered, strict=True))
+    return (out, *states, *every)
+
+
+def _real_resets(inputs: Inputs) -> Tensor:
+    """The reset mask without resets at or past a row's length. [T, B]."""
+    reset = inputs.reset
+    if reset is None:
+        raise AssertionError("only a call with a reset mask runs in pieces")
+    if inputs.lengths is None:
+        return reset
+    steps = torch.arange(reset.shape[0], device=reset.device)[:, None]
+    return reset & (steps < inputs.lengths.to(reset.device))
+
+
+def _piece(inputs: Inputs, states: tuple[Tensor, ...], start: int, stop: int) -> Inputs:
+    """The inputs of the steps from start to stop."""
+    lengths = inputs.lengths
+    if lengths is not None:
+        lengths = (lengths - start).clamp(0, stop - start)
+    return inputs._replace(x=inputs.x[start:stop], states=states, lengths=lengths, reset=None)
 
 
 def _reversed(a: Tensor, order: Tensor | None) -> Tensor:

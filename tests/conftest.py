@@ -2,8 +2,13 @@
 
 import socket
 
+import hypothesis
 import pytest
 import torch
+
+# No deadline: machines are shared. The same examples every time: a red run can be repeated.
+hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("repeatable")
 
 
 @pytest.fixture(autouse=True)

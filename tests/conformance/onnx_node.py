@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-__all__ = ["INPUT_NAMES", "OnnxNode", "Outputs"]
+__all__ = ["INPUT_NAMES", "OnnxNode", "Outputs", "batch_major"]
 
 Outputs = dict[str, np.ndarray]
 
@@ -57,16 +57,11 @@ class OnnxNode:
     def n_directions(self) -> int:
         return self.inputs["W"].shape[0]
 
-    def time_major(self) -> "OnnxNode":
-        """The same node with layout 0."""
-        batch_first = ("X", "initial_h", "initial_c") if self.layout else ()
-        swapped = {name: self.inputs[name].swapaxes(0, 1) for name in batch_first if name in self.inputs}
-        return replace(self, inputs=self.inputs | swapped, layout=0)
-
-    def batch_major(self, outputs: Outputs) -> Outputs:
-        """Outputs of layout 0 in layout 1: Y [B, T, dirs, H], states [B, dirs, H]."""
-        axes = {"Y": (2, 0, 1, 3)}
-        return {name: a.transpose(axes.get(name, (1, 0, 2))) for name, a in outputs.items()}
+    def other_layout(self) -> "OnnxNode":
+        """The same node with B and T in the other order."""
+        batched = ("X", "initial_h", "initial_c")
+        swapped = {n: a.swapaxes(0, 1) if n in batched else a for n, a in self.inputs.items()}
+        return replace(self, inputs=swapped, layout=1 - self.layout)
 
     def to_model(self) -> onnx.ModelProto:
         """A model of this node alone."""
@@ -95,3 +90,9 @@ class OnnxNode:
             | {name: getattr(self, name) for name in own}
             | ({} if self.clip is None else {"clip": self.clip})
         )
+
+
+def batch_major(outputs: Outputs) -> Outputs:
+    """Outputs of layout 0 in layout 1: Y [B, T, dirs, H], states [B, dirs, H]."""
+    axes = {"Y": (2, 0, 1, 3)}
+    return {name: a.transpose(axes.get(name, (1, 0, 2))) for name, a in outputs.items()}

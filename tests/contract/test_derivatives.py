@@ -3,6 +3,7 @@
 "It does not raise" proves nothing here: an op whose tangents are dropped raises nothing either.
 """
 
+import pickle
 import warnings
 
 import pytest
@@ -306,6 +307,12 @@ def test_compile_gives_one_node_and_few_recompiles():
         torch.compile(case.layer, backend=backend, fullgraph=True)(case.x)
     targets = [str(node.target) for graph in graphs for node in graph.graph.nodes]
     assert sum("throughtime.sequence" in target for target in targets) == 1
+
+
+def test_compile_after_loading():
+    case = Case("lstm")
+    loaded = pickle.loads(pickle.dumps(case.layer))
+    assert_same(compiled(loaded)(case.x)[0], case.layer(case.x)[0])
 
 
 def test_export_with_free_steps_and_rows(case):

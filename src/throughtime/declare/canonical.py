@@ -63,7 +63,7 @@ def _roots(cell: "Cell") -> tuple[Node, ...]:
     return rewrite((*cell.new, *cell.out), _lowered)
 
 
-def _refined(cell: "Cell") -> dict[Node, str]:
+def _refined(cell: "Cell", gates: dict[str, str]) -> dict[Node, str]:
     """A colour a node; equal colours mean equal use and equal make, to WL's precision."""
     roots, labels = _roots(cell), _labels(cell)
     nodes = list(walk(roots))
@@ -77,7 +77,7 @@ def _refined(cell: "Cell") -> dict[Node, str]:
             if n.op == "affine":
                 place = (terms(n)[i].kind, terms(n)[i].lag)
             users.setdefault(arg, []).append((n, place))
-    colour = {n: _digest(_local(n, labels, {})) for n in nodes}
+    colour = {n: _digest(_local(n, labels, gates)) for n in nodes}
     for _ in range(ROUNDS):
         up: dict[Node, str] = {}
         for n in nodes:
@@ -92,7 +92,7 @@ def _refined(cell: "Cell") -> dict[Node, str]:
 
 def graph_key(cell: "Cell") -> str:
     """A digest of the graph alone, the same in every process."""
-    return _digest(len(cell.new), sorted(_refined(cell).values()))
+    return _digest(len(cell.new), sorted(_refined(cell, {}).values()))
 
 
 def _nameless(item: State | Param | Extra) -> str:
@@ -114,6 +114,30 @@ def _written(cell: "Cell", gates: dict[str, str]) -> list[str]:
     return [found[root] for root in roots]
 
 
+def _alike(cell: "Cell", gates: dict[str, str]) -> dict[str, list[str]]:
+    """The gates of each colour, in declared order, with those in `gates` told apart by name."""
+    colour = {n.data[0]: c for n, c in _refined(cell, gates).items() if n.op == "affine"}
+    found: dict[str, list[str]] = {}
+    for gate in cell.gates:
+        found.setdefault(colour[gate], []).append(gate)
+    return found
+
+
+def _paired(a: "Cell", b: "Cell", pairs: dict[str, str]) -> dict[str, str] | None:
+    """Extend a pairing to all gates; where several gates of b look alike, try each in turn."""
+    named_a, named_b = {gate: gate for gate in pairs}, {v: k for k, v in pairs.items()}
+    of_a, of_b = _alike(a, named_a), _alike(b, named_b)
+    if {c: len(gates) for c, gates in of_a.items()} != {c: len(g) for c, g in of_b.items()}:
+        return None
+    unclear = next((c for c, gates in of_a.items() if len(gates) > 1), None)
+    if unclear is not None:
+        tried = (_paired(a, b, pairs | {of_a[unclear][0]: gate}) for gate in of_b[unclear])
+        return next((found for found in tried if found is not None), None)
+    found = {gates[0]: of_b[c][0] for c, gates in of_a.items()}
+    same = _written(a, {g: g for g in found}) == _written(b, {v: k for k, v in found.items()})
+    return found if same else None
+
+
 def match(a: "Cell", b: "Cell") -> dict[str, str] | None:
     """Pair the gates of two cells of one graph, so that weights can be carried across.
 
@@ -126,13 +150,5 @@ def match(a: "Cell", b: "Cell") -> dict[str, str] | None:
     """
     if a.graph_key != b.graph_key:
         return None
-    ranked: list[list[str]] = []
-    for cell in (a, b):
-        colour = {n.data[0]: c for n, c in _refined(cell).items() if n.op == "affine"}
-        order = {gate: i for i, gate in enumerate(cell.gates)}
-        ranked.append(sorted(colour, key=lambda g, c=colour, o=order: (c[g], o[g])))
-    pairs = dict(zip(*ranked, strict=True))
-    same = _written(a, {gate: gate for gate in pairs}) == _written(
-        b, {v: k for k, v in pairs.items()}
-    )
-    return {gate: pairs[gate] for gate in a.gates} if same else None
+    found = _paired(a, b, {})
+    return None if found is None else {gate: found[gate] for gate in a.gates}

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 from throughtime.declare import adjoint, canonical, flat, regions
@@ -14,6 +14,7 @@ from throughtime.declare.trace import (
     as_results,
     bind,
     call_traced,
+    check_own,
     leaf_symbols,
     settle_terms,
     widened,
@@ -124,8 +125,9 @@ class Cell:
         return self._adjoint
 
 
+@lru_cache(maxsize=1024)
 def restore(text: str) -> Cell:
-    """Make the cell again that `Cell.text` describes."""
+    """Make the cell again that `Cell.text` describes; the same object for the same text."""
     return Cell(**flat.read(text))
 
 
@@ -150,6 +152,7 @@ class _Declared:
             )
         pairs = zip(self.states, results, strict=True)
         nodes = tuple(widened(value, s.width, f"state {s.name!r}") for s, value in pairs)
+        check_own("the step", nodes, self.symbols(in_emit=False), self.trace.gates)
         self._check_clocks(nodes)
         return settle_terms(nodes, self.trace.gates)
 
@@ -163,7 +166,9 @@ class _Declared:
         nodes = tuple(as_node(value) for value in results)
         if not nodes:
             raise DeclarationError("emit returned nothing; it must return at least one value.")
-        unused = set(self.trace.gates[step_gates:]) - set(affines(nodes))
+        own_gates = self.trace.gates[step_gates:]
+        check_own("emit", nodes, symbols, own_gates)
+        unused = set(own_gates) - set(affines(nodes))
         if unused:
             raise DeclarationError(f"gate {min(unused)!r} is declared in emit but never used.")
         return nodes
@@ -182,6 +187,8 @@ class _Declared:
 
 
 def _as_states(states: str | Iterable[str | State]) -> tuple[State, ...]:
+    if callable(states):
+        raise DeclarationError('@cell stands without states; write e.g. @cell("h c").')
     listed = states.split() if isinstance(states, str) else states
     found = tuple(s if isinstance(s, State) else State(s) for s in listed)
     if not found or all(s.clock for s in found):
@@ -189,6 +196,14 @@ def _as_states(states: str | Iterable[str | State]) -> tuple[State, ...]:
             f"a cell needs at least one state that is not a clock; got {states!r}, "
             f'where e.g. "h c" was expected.'
         )
+    return found
+
+
+def _all_of(kind: type, items: Iterable[Any]) -> tuple[Any, ...]:
+    found = tuple(items) if isinstance(items, Iterable) else (items,)
+    if isinstance(items, kind) or not all(isinstance(item, kind) for item in found):
+        name = kind.__name__
+        raise DeclarationError(f"{name.lower()}s is a sequence of {name}; got {items!r}.")
     return found
 
 
@@ -229,9 +244,10 @@ def cell(
         >>> elman
         <cell elman: states h; gates a>
     """
+    parts = (_as_states(states), _all_of(Param, params), _all_of(Extra, extras))
 
     def declare(step: Callable[..., Any]) -> Cell:
-        declared = _Declared(_as_states(states), tuple(params), tuple(extras))
+        declared = _Declared(*parts)
         new = declared.new(step)
         out = declared.out(emit)
         called = name or getattr(step, "__name__", "cell")

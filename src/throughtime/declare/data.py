@@ -1,8 +1,10 @@
 """What does a cell carry besides its equations? States, parameters and extra inputs, as data."""
 
 import math
+import numbers
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from throughtime.declare.graph import Width
 from throughtime.errors import DeclarationError
@@ -21,11 +23,25 @@ def check_name(kind: str, name: object) -> str:
 
 def check_width(kind: str, width: object) -> None:
     """Refuse a width that is neither symbolic nor a positive number."""
-    symbolic = width in {"hidden", "projection"}
+    symbolic = isinstance(width, str) and width in {"hidden", "projection"}
     if not symbolic and (isinstance(width, bool) or not isinstance(width, int) or width < 1):
         raise DeclarationError(
             f"{kind}: width is {width!r}; it must be 'hidden', 'projection' or a positive integer."
         )
+
+
+def as_float(what: str, value: object) -> float:
+    """A number as a float, so that 1 and 1.0 make one cell."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise DeclarationError(f"{what} is {value!r}; a number was expected.")
+    return float(value)
+
+
+def make_floats(item: Any, *names: str) -> None:
+    """Turn fields of a frozen dataclass into floats."""
+    for name in names:
+        value = as_float(f"{type(item).__name__}: {name}", getattr(item, name))
+        object.__setattr__(item, name, value)
 
 
 @dataclass(frozen=True)
@@ -35,6 +51,11 @@ class Uniform:
     low: float
     high: float
 
+    def __post_init__(self) -> None:
+        make_floats(self, "low", "high")
+        if not self.low <= self.high:
+            raise DeclarationError(f"Uniform: low {self.low} lies above high {self.high}.")
+
 
 @dataclass(frozen=True)
 class Blocks:
@@ -43,7 +64,10 @@ class Blocks:
     values: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "values", tuple(float(v) for v in self.values))
+        if isinstance(self.values, str) or not isinstance(self.values, Iterable):
+            raise DeclarationError(f"Blocks takes a sequence of numbers; got {self.values!r}.")
+        values = tuple(as_float("Blocks: a value", v) for v in self.values)
+        object.__setattr__(self, "values", values)
         if not self.values:
             raise DeclarationError("Blocks needs at least one value; got none.")
 
@@ -56,6 +80,7 @@ class Bernoulli:
     scale: float = 1.0
 
     def __post_init__(self) -> None:
+        make_floats(self, "p", "scale")
         if not 0.0 <= self.p <= 1.0:
             raise DeclarationError(f"Bernoulli: p is {self.p!r}; a probability lies in [0, 1].")
 
@@ -80,6 +105,7 @@ class State:
     def __post_init__(self) -> None:
         check_name("state", self.name)
         check_width(f"state {self.name!r}", self.width)
+        make_floats(self, "initial")
 
 
 @dataclass(frozen=True)
@@ -104,6 +130,9 @@ class Param:
     def __post_init__(self) -> None:
         check_name("param", self.name)
         check_width(f"param {self.name!r}", self.width)
+        data = isinstance(self.init, Uniform | Blocks)
+        bounds = [bound for bound in ("low", "high") if getattr(self, bound) is not None]
+        make_floats(self, *bounds, *(() if data else ("init",)))
         low = -math.inf if self.low is None else self.low
         high = math.inf if self.high is None else self.high
         inside = low < min(self.initial_values()) and max(self.initial_values()) < high
@@ -117,7 +146,7 @@ class Param:
         """The numbers that bound or make up the initial values."""
         if isinstance(self.init, Uniform):
             return (self.init.low, self.init.high)
-        return self.init.values if isinstance(self.init, Blocks) else (float(self.init),)
+        return self.init.values if isinstance(self.init, Blocks) else (self.init,)
 
 
 @dataclass(frozen=True)
@@ -141,6 +170,8 @@ class Extra:
     def __post_init__(self) -> None:
         check_name("extra", self.name)
         check_width(f"extra {self.name!r}", self.width)
+        if self.eval is not None:
+            make_floats(self, "eval")
         if self.per not in {"step", "sequence"}:
             raise DeclarationError(
                 f"extra {self.name!r}: per is {self.per!r}, not 'step' or 'sequence'."

@@ -85,15 +85,16 @@ def _shortest_lags(gates: list[Node]) -> dict[int, int]:
 
 def _matrix_slots(gates: list[Node]) -> list[Slot]:
     shortest = _shortest_lags(gates)
-    found: dict[str, dict[Width, list[Piece]]] = {}
+    found: dict[tuple[str, str], dict[Width, list[Piece]]] = {}
     for gate in gates:
         for place, (term, read) in enumerate(zip(terms(gate), gate.args, strict=True)):
             name = _matrix_name(gate_name(gate), term, shortest)
+            owner = "" if term.kind in {"input", "recurrent"} else gate_name(gate)
             piece = Piece(gate_name(gate), place, gate.width)
-            found.setdefault(name, {}).setdefault(read.width, []).append(piece)
+            found.setdefault((name, owner), {}).setdefault(read.width, []).append(piece)
     return [
         Slot(name if len(by_width) == 1 else f"{name}_{width}", tuple(pieces), width)
-        for name, by_width in found.items()
+        for (name, _), by_width in found.items()
         for width, pieces in by_width.items()
     ]
 
@@ -106,8 +107,12 @@ def _bias_slots(gates: list[Node], biases: Biases) -> list[Slot]:
         return Slot(name, tuple(Piece(gate_name(g), None, g.width) for g in chosen), None)
 
     every = {"input", "recurrent", "inner", "output"}
-    names = {"one": [("bias", every)], "two": [("bias_ih", {"input"}), ("bias_hh", {"recurrent"})]}
-    return [s for s in (slot(*chosen) for chosen in names.get(biases, [])) if s.pieces]
+    names = {
+        "one": [("bias", every)],
+        "two": [("bias_ih", {"input"}), ("bias_hh", {"recurrent"})],
+        "none": [],
+    }
+    return [s for s in (slot(*chosen) for chosen in names[biases]) if s.pieces]
 
 
 _ORDER = ("weight_ih", "weight_hh", "bias", "weight")

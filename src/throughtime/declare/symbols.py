@@ -5,8 +5,10 @@ names (through `__torch_function__`; torch itself is not imported). Anything els
 name.
 """
 
+import inspect
 import numbers
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, cast
 
 from throughtime.declare.graph import Node, Width, constant, node
@@ -27,8 +29,6 @@ class Symbol:
     """A value of one step while it is being traced, [B, width]."""
 
     __slots__ = ("node",)
-    __array_ufunc__ = None  # else np.tanh(symbol) would silently call symbol.tanh()
-    __hash__ = None  # type: ignore[assignment]  # == builds a condition
 
     def __init__(self, value: Node) -> None:
         self.node = value
@@ -96,7 +96,7 @@ class Symbol:
         function = BY_TORCH_NAME.get(name)
         if function is None:
             refuse(f"the method or attribute .{name} of a value")
-        return lambda *args, **options: function(self, *args, **options)
+        return lambda *args, **options: _called(f".{name}()", function, (self, *args), options)
 
     @classmethod
     def __torch_function__(
@@ -106,11 +106,28 @@ class Symbol:
         function = BY_TORCH_NAME.get(name)
         if function is None:
             refuse(f"torch's {name}")
-        options = {k: v for k, v in (kwargs or {}).items() if v is not None}
-        try:
-            return function(*args, **options)
-        except TypeError as error:
-            refuse(f"torch's {name} with these arguments ({error})")
+        return _called(f"torch's {name}", function, args, kwargs or {})
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *args: Any, **options: Any) -> Any:
+        # np.float64(2) * h arrives here too; left out, np.tanh(h) would silently call h.tanh().
+        function = BY_NUMPY_NAME.get(ufunc.__name__)
+        if function is None or method != "__call__" or options:
+            refuse(f"numpy's {ufunc.__name__}", "Take throughtime's or torch's function instead.")
+        # numpy hands its numbers over as arrays without axes.
+        plain = [a if isinstance(a, Symbol) or a.shape else a.item() for a in args]
+        return function(*plain)
+
+
+def _called(
+    what: str, function: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> Any:
+    """Call one of our functions with torch's arguments, as far as it has them."""
+    given = {k: v for k, v in options.items() if v is not None and not (k == "inplace" and not v)}
+    try:
+        inspect.signature(function).bind(*args, **given)
+    except TypeError as error:
+        refuse(f"{what} with these arguments ({error})")
+    return function(*args, **given)
 
 
 def _refuser(text: str, advice: str = "") -> Callable[..., NoReturn]:
@@ -125,9 +142,15 @@ for _name, _text, _advice in (
     ("__bool__", "a Python branch (if, and, or, not) on a value", _BRANCH),
     ("__iter__", "iterating over a value", ""),
     ("__len__", "len() of a value", ""),
+    ("__hash__", "a value as a key of a dict or set", ""),
+    ("__contains__", "in", ""),
     ("__getitem__", "indexing a value", "Declare one gate or state for each part instead."),
+    ("__setitem__", "writing into a value", "A step makes new values; choose with where()."),
     ("__float__", "float() of a value", _BRANCH),
     ("__int__", "int() of a value", _BRANCH),
+    ("__index__", "a value as a whole number", _BRANCH),
+    ("__complex__", "complex() of a value", "Keep a complex state as two real ones."),
+    ("__round__", "round() of a value", ""),
     ("__matmul__", "@", "A matrix is written affine(name, read)."),
     ("__rmatmul__", "@", "A matrix is written affine(name, read)."),
     ("__and__", "&", "Nest where() instead."),
@@ -135,6 +158,13 @@ for _name, _text, _advice in (
     ("__or__", "|", "Nest where() instead."),
     ("__ror__", "|", "Nest where() instead."),
     ("__xor__", "^", ""),
+    ("__rxor__", "^", ""),
+    ("__lshift__", "<<", ""),
+    ("__rlshift__", "<<", ""),
+    ("__rshift__", ">>", ""),
+    ("__rrshift__", ">>", ""),
+    ("__divmod__", "divmod()", ""),
+    ("__rdivmod__", "divmod()", ""),
     ("__invert__", "~", "Swap the two choices of where()."),
     ("__mod__", "%", "Write where(k + 1 >= n, 0, k + 1) for a counter."),
     ("__rmod__", "%", ""),
@@ -304,27 +334,27 @@ BY_TORCH_NAME: dict[str, Callable[..., Symbol]] = {
     "pow": power,
     "__pow__": power,
 }
-for _torch_name, _op in (
+for _op, _torch_names in (
     ("add", "add"),
-    ("sub", "sub"),
-    ("subtract", "sub"),
-    ("mul", "mul"),
-    ("multiply", "mul"),
-    ("div", "div"),
-    ("divide", "div"),
-    ("true_divide", "div"),
+    ("sub", "sub subtract"),
+    ("mul", "mul multiply"),
+    ("div", "div divide true_divide"),
 ):
-    BY_TORCH_NAME[_torch_name] = lambda a, b, _op=_op: binary(_op, a, b)
-    # A tensor's own operator with a symbol on its right arrives under these names.
-    BY_TORCH_NAME[f"__r{_op}__"] = lambda a, b, _op=_op: binary(_op, b, a)
-for _torch_name, _op in (
-    ("lt", "lt"),
-    ("less", "lt"),
-    ("le", "le"),
-    ("gt", "gt"),
-    ("greater", "gt"),
-    ("ge", "ge"),
+    for _name in _torch_names.split():
+        BY_TORCH_NAME[_name] = partial(binary, _op)
+for _op, _torch_names in (
+    ("lt", "lt less"),
+    ("le", "le less_equal"),
+    ("gt", "gt greater"),
+    ("ge", "ge greater_equal"),
     ("eq", "eq"),
-    ("ne", "ne"),
+    ("ne", "ne not_equal"),
 ):
-    BY_TORCH_NAME[_torch_name] = lambda a, b, _op=_op: compare(_op, a, b)
+    for _name in _torch_names.split():
+        BY_TORCH_NAME[_name] = partial(compare, _op)
+
+# What a numpy number on the left of an operator calls; numpy's equal is torch's eq.
+_OPERATORS = ("add", "subtract", "multiply", "divide")
+_COMPARED = ("less", "less_equal", "greater", "greater_equal", "not_equal")
+BY_NUMPY_NAME = {name: BY_TORCH_NAME[name] for name in (*_OPERATORS, *_COMPARED)}
+BY_NUMPY_NAME["equal"] = BY_TORCH_NAME["eq"]

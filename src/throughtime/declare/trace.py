@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from throughtime.declare.data import Extra, Param, State, check_name, check_width
-from throughtime.declare.graph import Node, Term, Width, node, rewrite, walk
+from throughtime.declare.graph import LEAVES, Node, Term, Width, gate_name, node, rewrite, walk
 from throughtime.declare.symbols import Symbol, as_node
 from throughtime.errors import DeclarationError
 
@@ -54,8 +54,8 @@ def affine(name: str, *reads: Any, bias: bool = True, width: Width = "hidden") -
         )
     check_width(f"gate {name!r}", width)
     sources = tuple(_read(name, read) for read in reads)
-    gates = tuple(_gate(trace, gate, sources, bias, width) for gate in names)
-    return gates if len(gates) > 1 else gates[0]
+    gates = [_gate(trace, gate, sources, bias, width) for gate in names]
+    return tuple(gates) if len(gates) > 1 else gates[0]
 
 
 def _read(name: str, read: Any) -> Node:
@@ -65,7 +65,8 @@ def _read(name: str, read: Any) -> Node:
             f"it reads x or values of the step."
         )
     source = read.node if read.node.op == "x" else as_node(read)
-    if source.op == "constant":
+    leaves = {n.op for n in walk([source]) if n.op in LEAVES}
+    if leaves <= {"constant", "reciprocal_width"}:
         raise DeclarationError(f"affine({name!r}) reads a number; that is what its bias is for.")
     return source
 
@@ -76,8 +77,8 @@ def _gate(trace: Trace, name: str, reads: tuple[Node, ...], bias: bool, width: W
         raise DeclarationError(f"gate {name!r} is declared twice; each needs a name of its own.")
     trace.gates.append(name)
     kind = "output" if trace.in_emit else "inner"  # settled by `settle_terms` after the trace
-    blank = tuple(Term(kind) for _ in reads)
-    return Symbol(node("affine", *reads, data=(name, bool(bias), blank), width=width))
+    found = tuple(Term(kind, index=i) for i, _ in enumerate(reads, 1))
+    return Symbol(node("affine", *reads, data=(name, bool(bias), found), width=width))
 
 
 def ago(state: Any, lag: int) -> Symbol:
@@ -157,6 +158,25 @@ def widened(value: Any, width: Width, what: str) -> Node:
     raise DeclarationError(f"{what} has width {width}, but its new value has width {result.width}.")
 
 
+def check_own(
+    what: str, roots: tuple[Node, ...], symbols: dict[str, Symbol], gates: Iterable[str]
+) -> None:
+    """Refuse values kept from another step, or from the step in emit."""
+    own = {s.node for s in symbols.values()}
+    seen: list[str] = []
+    for n in walk(roots):
+        bare = node("state", data=(n.data[0], 1), width=n.width) if n.op == "state" else n
+        strange = bare.op in {"state", "new", "param", "extra"} and bare not in own
+        if n.op == "affine":
+            strange = gate_name(n) in seen or gate_name(n) not in gates
+            seen.append(gate_name(n))
+        if strange:
+            raise DeclarationError(
+                f"{what} uses {n.data[0]!r} of another step; a value lives in the one call of its "
+                f"own step. Pass it on as a state."
+            )
+
+
 def past_states(read: Node, new: frozenset[Node]) -> list[int]:
     """The lags of past states that a read still holds, followed down to gates and new values."""
 
@@ -171,7 +191,7 @@ def settled(affine_node: Node, new: frozenset[Node]) -> tuple[Term, ...]:
     seen: dict[str, int] = {}
     found: list[Term] = []
     for read in affine_node.args:
-        lags = past_states(read, new) if read not in new else []
+        lags = past_states(read, new)
         kind = "input" if read.op == "x" else "recurrent" if lags else "inner"
         seen[kind] = seen.get(kind, 0) + 1
         found.append(Term(kind, min(lags, default=0), seen[kind]))

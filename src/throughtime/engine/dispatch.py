@@ -45,8 +45,8 @@ def check_name(name: object) -> str:
 
 
 def prepare(job: Job) -> None:
-    """Work out all that a call would work out at its first use."""
-    _ = job.text
+    """Work out all that a call would work out at its first use, which dynamo cannot trace."""
+    _ = job.text, job.slots, job.cell.depth
     reference.prepare(job)
     vendor.refusal(job)
 

@@ -225,7 +225,8 @@ class _Run:
         self.reset = self._resets()
         self.fresh = fresh_states(job, inputs)
         self.values: list[Any] = [None] * plan.size
-        self.history = [list(state.unbind(0)) for state in inputs.states]
+        pairs = zip(job.cell.states, inputs.states, strict=True)
+        self.history = [list((h.detach() if s.clock else h).unbind(0)) for s, h in pairs]
         self.every: dict[int, list[Tensor]] = {}
 
     def _valid(self, inputs: Inputs) -> Tensor | None:
@@ -238,9 +239,10 @@ class _Run:
     def _without_padding(self, inputs: Inputs) -> Inputs:
         # Replaced, not just ignored: a NaN in the padding would come back as 0 * NaN in dW. So
         # would one made there: extras are 1, where a logarithm or a quotient has a value.
-        kinds = zip(self.job.cell.extras, inputs.extras, strict=True)
-        tame = (1.0 if kind.eval is None else kind.eval for kind, _ in kinds)
-        extras = tuple(self._filled(e, value) for e, value in zip(inputs.extras, tame, strict=True))
+        pairs = zip(self.job.cell.extras, inputs.extras, strict=True)
+        extras = tuple(
+            self._filled(e, 1.0 if kind.eval is None else kind.eval) for kind, e in pairs
+        )
         return inputs._replace(x=self._zeroed(inputs.x), extras=extras)
 
     def _filled(self, a: Tensor, value: float) -> Tensor:
@@ -289,7 +291,8 @@ class _Run:
         every = self.job.all_states
         wanted = range(len(self.history)) if every else [s for s, _ in plan.emitted]
         self.every = {s: [] for s in wanted}
-        timed = [(place, values[place].unbind(0)) for place in plan.timed]
+        whole = [values[place] for place in plan.timed]
+        timed = [(p, value.unbind(0)) for p, value in zip(plan.timed, whole, strict=True)]
         steps = range(self.steps)
         for t in reversed(steps) if self.job.reverse else steps:
             for place, slices in timed:
@@ -297,6 +300,8 @@ class _Run:
             self._step(t)
             for s, found in self.every.items():
                 found.append(self.history[s][-1])
+        for place, value in zip(plan.timed, whole, strict=True):  # emit reads all steps again
+            values[place] = value
         if self.job.reverse:
             for found in self.every.values():
                 found.reverse()

@@ -31,6 +31,7 @@ from throughtime.nn.runs import (
     initialise,
     layer_sizes,
     make_runs,
+    prepare_all,
     tensors,
 )
 from throughtime.nn.states import LayerState, StateLayout, each
@@ -139,6 +140,11 @@ class Recurrent(nn.Module):
         """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; the rest as declared."""
         for run in self._runs:
             initialise(self, self.cell, run)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Prepare a copied or loaded layer as a new one is."""
+        super().__setstate__(state)
+        prepare_all(self._runs)
 
     def __getattr__(self, name: str) -> Any:
         """Find a bounded param, which is kept as its raw tensor, under its own name."""

@@ -65,10 +65,16 @@ def make_runs(
                 for every in (False, True)
                 for products in PRODUCT_DTYPES
             }
-            for job in jobs.values():
-                engines.prepare(job)  # here, so that torch.compile need not trace it
             found.append(Run(layer, suffix, sizes, names, jobs))
+    prepare_all(found)
     return found
+
+
+def prepare_all(runs: Sequence[Run]) -> None:
+    """Plan every job now, so that torch.compile need not trace the planning."""
+    for run in runs:
+        for job in run.jobs.values():
+            engines.prepare(job)
 
 
 def tensors(module: nn.Module, names: tuple[str, ...]) -> tuple[Tensor, ...]:

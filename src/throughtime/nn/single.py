@@ -43,12 +43,21 @@ class _SingleStep(nn.Module):
         self.cell, self.engine = cell, check_name(engine)
         sizes, biases = Sizes(input_size, hidden_size, hidden_size), "two" if bias else "none"
         self._jobs = {p: engines.Job(cell, sizes, biases, products=p) for p in PRODUCT_DTYPES}
-        for job in self._jobs.values():
-            engines.prepare(job)
+        self._prepare()
         self._names = names_of(cell, biases, "", learned=False)
         like = torch.empty(0, device=device, dtype=dtype)
         register(self, cell, sizes, biases, self._names, like)
         self.reset_parameters()
+
+    def _prepare(self) -> None:
+        """Plan every job now, so that torch.compile need not trace the planning."""
+        for job in self._jobs.values():
+            engines.prepare(job)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Prepare a copied or loaded module as a new one is."""
+        super().__setstate__(state)
+        self._prepare()
 
     def reset_parameters(self) -> None:
         """Initialise evenly in +-1/sqrt(H), as torch."""

@@ -5,9 +5,10 @@ Plain dataclasses, read by three: the command line (each field is a flag, its co
 """
 
 import re
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from tyro.conf import Positional
 
@@ -19,6 +20,7 @@ __all__ = [
     "OptimiserConfig",
     "RunConfig",
     "TrainConfig",
+    "config_from",
     "parse_duration",
 ]
 
@@ -72,6 +74,8 @@ class ModelConfig:
     """Recurrent layers."""
     hidden: int = 256
     """Units of each layer."""
+    projection: int | None = None
+    """Units of the projected state of a cell that has one; half of hidden if absent."""
     embedding: int | None = None
     """Size of a symbol's vector; 64 for characters and bytes, else as many as hidden units."""
     dropout: float = 0.1
@@ -87,8 +91,9 @@ class ModelConfig:
         """Refuse sizes without a meaning."""
         _at_least("layers", self.layers, 1)
         _at_least("hidden", self.hidden, 1)
-        if self.embedding is not None:
-            _at_least("embedding", self.embedding, 1)
+        for name in ("embedding", "projection"):
+            if getattr(self, name) is not None:
+                _at_least(name, getattr(self, name), 1)
         if not 0.0 <= self.dropout < 1.0:
             _refuse("dropout", self.dropout, "a probability below 1", "0.1")
         if self.tied and self.adaptive:
@@ -116,22 +121,19 @@ class OptimiserConfig:
     """How the learning rate falls from its largest value, to zero but for constant."""
     warmup: float = 0.05
     """Part of the updates in which the learning rate rises to its largest value."""
-    clip_norm: float | None = 1.0
-    """Largest joint norm of all gradients; longer ones are scaled down to it."""
-    clip_value: float | None = None
-    """Largest size of each gradient element, applied before clip-norm."""
+    clip_norm: float = 1.0
+    """Largest joint norm of all gradients, which longer ones are scaled down to; 0 for none."""
+    clip_value: float = 0.0
+    """Largest size of each gradient element, applied before clip-norm; 0 for none."""
     nonfinite: Literal["skip", "stop", "shrink"] = "skip"
     """On an infinite or NaN gradient: leave the update out, stop, or shrink the weights."""
 
     def __post_init__(self) -> None:
         """Refuse rates without a meaning, and an option that the rule would not read."""
-        _positive("learning_rate", self.learning_rate)
-        if self.clip_norm is not None:
-            _positive("clip_norm", self.clip_norm)
-        if self.clip_value is not None:
-            _positive("clip_value", self.clip_value)
-        if self.weight_decay < 0.0:
-            _refuse("weight_decay", self.weight_decay, "zero or more", "0.01")
+        if not self.learning_rate > 0.0:
+            _refuse("learning_rate", self.learning_rate, "a number above zero", "0.004")
+        for name in ("clip_norm", "clip_value", "weight_decay"):
+            _not_negative(name, getattr(self, name))
         if not 0.0 <= self.warmup < 1.0:
             _refuse("warmup", self.warmup, "a part of the updates, from 0 to below 1", "0.05")
         if self.momentum is not None and self.optimiser in {"adam", "adamw"}:
@@ -151,12 +153,14 @@ class RunConfig:
     """Streams of text read side by side."""
     window_steps: int = 64
     """Steps of one truncated backward pass; the state is carried on to the next window."""
-    budget: str = "2m"
-    """Time to train in, such as 90s or 1h30m: turned once into a number of updates."""
+    budget: str | None = None
+    """Time to train in, such as 90s or 1h30m; 2m if no number of updates is given."""
     updates: int | None = None
-    """Number of updates, instead of a budget."""
+    """Number of updates; without it the budget is turned into one, once, by timing 20."""
     validations: int = 10
     """Times the validation text is scored during the run."""
+    sample: int = 200
+    """Symbols that the model writes after each validation."""
     save_s: float = 30.0
     """Seconds between two saves, the most that a crash can lose."""
     seed: int = 0
@@ -169,17 +173,13 @@ class RunConfig:
         _at_least("batch_size", self.batch_size, 1)
         _at_least("window_steps", self.window_steps, 1)
         _at_least("validations", self.validations, 1)
+        _at_least("sample", self.sample, 0)
         _at_least("seed", self.seed, 0)
         if self.updates is not None:
             _at_least("updates", self.updates, 1)
-        if self.save_s < 0.0:
-            _refuse("save_s", self.save_s, "zero or more seconds", "30")
-        parse_duration(self.budget)
-
-    @property
-    def budget_s(self) -> float:
-        """The budget in seconds."""
-        return parse_duration(self.budget)
+        _not_negative("save_s", self.save_s)
+        if self.budget is not None:
+            parse_duration(self.budget)
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,44 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def tables(self) -> dict[str, dict[str, Any]]:
+        """The options by group, as strings, numbers and lists; one without a value is left out."""
+        return {
+            group: {name: _plain(value) for name, value in options.items() if value is not None}
+            for group, options in asdict(self).items()
+        }
+
+
+def config_from(tables: Mapping[str, Mapping[str, Any]]) -> TrainConfig:
+    """The configuration whose `tables` these are.
+
+    Raises:
+        ConfigError: A group or an option is unknown, or a value is refused.
+    """
+    groups = {group: type(options) for group, options in vars(TrainConfig()).items()}
+    try:
+        return TrainConfig(**{
+            group: groups[group](**{name: _typed(name, value) for name, value in options.items()})
+            for group, options in tables.items()
+        })
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"the configuration of the run does not fit this version: {error}. "
+            "Use the version of throughtime that made the run."
+        ) from error
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return list(value)
+    return str(value) if isinstance(value, Path) else value
+
+
+def _typed(name: str, value: Any) -> Any:
+    if name == "adaptive":
+        return tuple(value)
+    return Path(value) if name == "data" else value
 
 
 def _refuse(name: str, value: object, expected: str, example: str) -> None:
@@ -202,6 +240,6 @@ def _at_least(name: str, value: int, least: int) -> None:
         _refuse(name, value, f"a whole number of at least {least}", str(max(least, 1)))
 
 
-def _positive(name: str, value: float) -> None:
-    if not value > 0.0:
-        _refuse(name, value, "a number above zero", "1.0")
+def _not_negative(name: str, value: float) -> None:
+    if not value >= 0.0:
+        _refuse(name, value, "zero or more", "0")

@@ -6,7 +6,7 @@ value, then all of them by joint norm, and the optimiser steps with the schedule
 
 import math
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple, override
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,10 +14,12 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_, get_total_norm
 
 from throughtime.train.config import OptimiserConfig
 
-__all__ = ["Step", "SimplifiedNesterov", "learning_rate", "make_optimiser", "take_step"]
+__all__ = ["SimplifiedNesterov", "Step", "learning_rate", "make_optimiser", "take_step"]
 
 # The second moment forgets in 100 updates, not 1,000: a run of minutes has few thousand of them.
 _BETAS = (0.9, 0.99)
+
+_MOMENTUM = {"nesterov": 0.9}
 
 # As in the code of Chung et al. 2015, which takes 0.1 theta for a gradient that is not finite.
 _SHRINK = 0.1
@@ -52,7 +54,6 @@ class SimplifiedNesterov(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    @override
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """Update every parameter that has a gradient; returns what `closure` returns."""
         loss = None
@@ -76,20 +77,17 @@ class SimplifiedNesterov(torch.optim.Optimizer):
         theta.sub_(gradient, alpha=group["lr"]).add_(look_ahead)
 
 
-def make_optimiser(
-    config: OptimiserConfig, parameters: Iterable[Tensor]
-) -> torch.optim.Optimizer:
+def make_optimiser(config: OptimiserConfig, parameters: Iterable[Tensor]) -> torch.optim.Optimizer:
     """The optimiser that `config` names, over `parameters`."""
-    rate, decay, momentum = config.learning_rate, config.weight_decay, config.momentum
+    rate, decay = config.learning_rate, config.weight_decay
+    momentum = _MOMENTUM.get(config.optimiser, 0.0) if config.momentum is None else config.momentum
     match config.optimiser:
         case "sgd":
-            return torch.optim.SGD(parameters, rate, momentum or 0.0, weight_decay=decay)
+            return torch.optim.SGD(parameters, rate, momentum, weight_decay=decay)
         case "nesterov":
-            return SimplifiedNesterov(parameters, rate, 0.9 if momentum is None else momentum, decay)
+            return SimplifiedNesterov(parameters, rate, momentum, weight_decay=decay)
         case "rmsprop":
-            return torch.optim.RMSprop(
-                parameters, rate, weight_decay=decay, momentum=momentum or 0.0
-            )
+            return torch.optim.RMSprop(parameters, rate, momentum=momentum, weight_decay=decay)
         case "adam":
             return torch.optim.Adam(parameters, rate, _BETAS, weight_decay=decay)
         case "adamw":
@@ -141,10 +139,10 @@ def take_step(optimiser: torch.optim.Optimizer, config: OptimiserConfig) -> Step
             _shrink(optimiser)
         return Step(norm, is_clipped=False, is_finite=False)
     is_clipped = False
-    if config.clip_value is not None:
+    if config.clip_value:
         is_clipped = any(float(g.abs().max()) > config.clip_value for g in gradients if g.numel())
         clip_grad_value_(parameters, config.clip_value)
-    if config.clip_norm is not None:
+    if config.clip_norm:
         is_clipped |= float(clip_grad_norm_(parameters, config.clip_norm)) > config.clip_norm
     optimiser.step()
     return Step(norm, is_clipped, is_finite=True)

@@ -1,0 +1,44 @@
+"""What does `throughtime evaluate` show?"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+from throughtime.cli.command import Command
+
+__all__ = ["Evaluate"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Command):
+    """Score the model of a run on its validation text, or on another text."""
+
+    run: Positional[Path]
+    """Run folder."""
+    data: Positional[Path | None] = None
+    """Text file or folder; the run's own text if absent. Of that, only the validation part."""
+    device: str = "auto"
+    """Where to compute: auto, cpu or cuda."""
+
+    def __call__(self) -> int:
+        """Print the score."""
+        from throughtime.cli.screen import Screen
+        from throughtime.train.saved import evaluate_run
+        from throughtime.train.score import in_words
+
+        screen = Screen(json_only=self.json)
+        found = evaluate_run(self.run, self.data, device=self.device)
+        screen.facts([
+            ("run", str(self.run)),
+            ("text", f"{found.text}: {found.symbols:,} symbols scored"),
+            ("score", in_words(found.valid[found.metric], found.metric)),
+            ("", f"{found.valid['loss_nats']:.4f} nats a symbol"),
+        ])
+        screen.result({
+            "run": str(self.run),
+            "text": found.text,
+            "symbols": found.symbols,
+            "valid": found.valid,
+        })
+        return 0

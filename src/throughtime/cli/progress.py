@@ -1,0 +1,114 @@
+"""What does a run look like while it trains?"""
+
+import statistics
+import time
+from types import TracebackType
+
+from rich import progress as bars
+
+from throughtime.cli import words
+from throughtime.cli.screen import Screen, duration, printable
+from throughtime.train.loop import UpdateRecord, is_due
+from throughtime.train.score import metric_value, symbols_per_char
+from throughtime.train.watch import Plan, Result, Validation, Watch
+
+__all__ = ["Progress"]
+
+_ROWS = 20
+_SAMPLE_WIDTH = 66
+
+
+class Progress(Watch):
+    """Show a run: the plan, a table that grows by a row now and then, the result.
+
+    On a terminal a bar moves below the table; a log gets the plain lines alone.
+    """
+
+    def __init__(self, *, json_only: bool) -> None:
+        self.screen = Screen(json_only=json_only)
+        self._bar = bars.Progress(
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("updates, train {task.fields[score]}"),
+            bars.TimeRemainingColumn(),
+            console=self.screen.console,
+            transient=True,
+            disable=not self.screen.console.is_terminal,
+        )
+
+    def __enter__(self) -> "Progress":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def planned(self, plan: Plan) -> None:
+        """Show the plan and the head of the table."""
+        self._plan, self._options = plan, plan.config.run
+        self._updates = words.updates_of(plan)
+        self._factor = symbols_per_char(plan.corpus)
+        self._begun_s = self._mark_s = time.monotonic()
+        self._new_row()
+        self.screen.facts(words.plan_rows(plan))
+        self.screen.line()
+        self.screen.line(words.head(plan), "bold")
+        self._bar.start()
+        self._task = self._bar.add_task(
+            "", total=self._updates, completed=plan.updates_done, score=""
+        )
+
+    def updated(self, record: UpdateRecord) -> None:
+        """Move the bar; add a row now and then."""
+        self._row_s += time.monotonic() - self._mark_s
+        self._losses.append(record.loss_nats)
+        score = words.number(self._score(record.loss_nats))
+        self._bar.update(self._task, completed=record.update, score=score)
+        if not record.is_finite:
+            rule = self._plan.config.optimiser.nonfinite
+            self.noted(f"update {record.update:,}: the gradient is not finite; rule: {rule}")
+        is_validated = is_due(record.update, self._updates, self._options.validations)
+        if is_due(record.update, self._updates, _ROWS) and not is_validated:
+            self._row(record.update, "")
+        self._mark_s = time.monotonic()
+
+    def validated(self, validation: Validation) -> None:
+        """Add a row, and the start of the sample."""
+        self._row(validation.update, words.number(validation.score))
+        sample = " ".join(printable(validation.sample).split())
+        self.screen.line(f"           {sample[:_SAMPLE_WIDTH]}", "dim")
+        self._mark_s = time.monotonic()
+
+    def noted(self, text: str) -> None:
+        """Show a note."""
+        self.screen.note(text)
+
+    def finished(self, result: Result) -> None:
+        """Take the bar away and show the result."""
+        self._bar.stop()
+        self.screen.line()
+        self.screen.facts(words.result_rows(result))
+
+    def _score(self, loss_nats: float) -> float:
+        return metric_value(loss_nats, self._plan.config.data.unit, self._factor)
+
+    def _row(self, update: int, valid: str) -> None:
+        symbols = self._options.batch_size * self._options.window_steps
+        passes = update * symbols / len(self._plan.corpus.train)
+        made = max(update - self._plan.updates_done, 1)
+        left_s = (self._updates - update) * (time.monotonic() - self._begun_s) / made
+        train, rate = "", ""
+        if self._losses:
+            train = words.number(self._score(statistics.fmean(self._losses)))
+            rate = f"{symbols * len(self._losses) / self._row_s:,.0f}"
+        self.screen.line(
+            f"{update:>8,} {passes:>8.1f} {train:>8} {valid:>8} {rate:>10} {duration(left_s):>8}"
+        )
+        self._new_row()
+
+    def _new_row(self) -> None:
+        self._row_s, self._losses = 0.0, list[float]()

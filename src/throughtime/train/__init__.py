@@ -1,0 +1,1 @@
+"""How is a model trained, scored and asked to write? One readable loop: `loop`."""

@@ -1,0 +1,142 @@
+"""What happens in training, in order of execution?
+
+Truncated backpropagation through time: the text is read as B streams side by side, W steps a
+window. The state at the end of a window enters the next one, cut off from its past, so gradients
+reach W steps back at most but what the state holds may be older. It starts anew where a document
+starts.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from throughtime.nn import detach
+from throughtime.tasks import Windows
+from throughtime.train.batch import as_tensors
+from throughtime.train.config import OptimiserConfig
+from throughtime.train.optimise import learning_rate, take_step
+from throughtime.train.signals import StopRequest
+from throughtime.train.state import TrainingState
+
+__all__ = ["Ending", "Hooks", "Limits", "UpdateRecord", "is_due", "make_update", "train"]
+
+# With this many gradients in a row not finite, leaving updates out cures nothing.
+_MAX_NONFINITE_IN_A_ROW = 20
+
+
+class Ending(StrEnum):
+    """Why the loop ended."""
+
+    FINISHED = "finished"
+    INTERRUPTED = "interrupted"
+    OUT_OF_TIME = "out of time"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True)
+class UpdateRecord:
+    """What one update was."""
+
+    update: int
+    loss_nats: float
+    learning_rate: float
+    gradient_norm: float
+    is_clipped: bool
+    is_finite: bool
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far the loop goes: to `updates`, unless `elapsed_s` comes to exceed `guard_s` before."""
+
+    updates: int
+    validations: int
+    save_s: float
+    guard_s: float = math.inf
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the loop calls: after each update, to validate, and to save the state."""
+
+    updated: Callable[[UpdateRecord], None]
+    validate: Callable[[], None]
+    save: Callable[[], None]
+
+
+def train(
+    state: TrainingState,
+    windows: Windows,
+    config: OptimiserConfig,
+    limits: Limits,
+    hooks: Hooks,
+    stop: StopRequest,
+) -> Ending:
+    """Train on from `state` until the limits, divergence or a request to stop ends it.
+
+    Time decides only when to save and, by the guard, whether to stop early: the weights after n
+    updates are the same however often a run was interrupted on the way.
+    """
+    begun_s = time.monotonic() - state.elapsed_s
+    saved_s = time.monotonic()
+    while state.update < limits.updates:
+        update_begun_s = time.monotonic()
+        record = make_update(state, windows, config, limits.updates)
+        state.updating_s += time.monotonic() - update_begun_s
+        state.elapsed_s = time.monotonic() - begun_s
+        hooks.updated(record)
+        if is_due(state.update, limits.updates, limits.validations):
+            hooks.validate()
+        ending = _ending(state, config, limits, stop)
+        if ending is not None or time.monotonic() - saved_s >= limits.save_s:
+            hooks.save()
+            saved_s = time.monotonic()
+        if ending is not None:
+            return ending
+    return Ending.FINISHED
+
+
+def is_due(update: int, updates: int, times: int) -> bool:
+    """Whether what is done `times` times, evenly and at the end, is done after this update."""
+    return update * times // updates > (update - 1) * times // updates
+
+
+def make_update(
+    state: TrainingState, windows: Windows, config: OptimiserConfig, updates: int
+) -> UpdateRecord:
+    """Make the update that comes after `state.update` earlier ones, of `updates` in all."""
+    window = windows.window(state.update % windows.n_windows)
+    inputs, targets, reset = as_tensors(window, state.device)
+
+    nll_nats, hx = state.model.nll_nats(inputs, targets, state.hx, reset=reset)
+    loss_nats = nll_nats.mean()
+    state.optimiser.zero_grad()
+    loss_nats.backward()
+
+    rate = learning_rate(config, state.update, updates)
+    for group in state.optimiser.param_groups:
+        group["lr"] = rate
+    step = take_step(state.optimiser, config)
+
+    # The state behind a gradient that is not finite may not be either: start anew from zeros.
+    state.hx = detach(hx) if step.is_finite else None
+    state.nonfinite_in_a_row = 0 if step.is_finite else state.nonfinite_in_a_row + 1
+    state.update += 1
+    return UpdateRecord(state.update, float(loss_nats.detach()), rate, *step)
+
+
+def _ending(
+    state: TrainingState, config: OptimiserConfig, limits: Limits, stop: StopRequest
+) -> Ending | None:
+    if stop.signal_number is not None:
+        return Ending.INTERRUPTED
+    tolerated = 0 if config.nonfinite == "stop" else _MAX_NONFINITE_IN_A_ROW
+    if state.nonfinite_in_a_row > tolerated:
+        return Ending.DIVERGED
+    if state.update == limits.updates:
+        return Ending.FINISHED
+    if state.elapsed_s > limits.guard_s:
+        return Ending.OUT_OF_TIME
+    return None

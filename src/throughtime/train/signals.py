@@ -1,0 +1,42 @@
+"""How does a run stop when it is asked to?"""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+__all__ = ["StopRequest"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class StopRequest:
+    """Remember the first Ctrl-C or SIGTERM; let the second one end the process at once.
+
+    The loop asks `signal_number` between updates, so the first signal ends it at a point from
+    which it can go on. Saves are atomic, so the second may come at any moment. Outside the main
+    thread Python delivers no signals, and nothing is installed.
+    """
+
+    def __init__(self) -> None:
+        self.signal_number: int | None = None
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in _SIGNALS}
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame: FrameType | None) -> None:
+        self.signal_number = number
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_DFL)

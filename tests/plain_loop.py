@@ -28,50 +28,58 @@ def matrices_and_biases(cell, biases, sizes, tensors):
     return matrices, totals
 
 
+class _Step:
+    """The values of one step, by node."""
+
+    def __init__(self, layer, tensors, x, history, extras):
+        cell, self.run = layer.cell, layer._runs[0]
+        job = self.run.jobs[False, None]
+        named = {slot.name: tensors[slot.name + self.run.suffix] for slot in job.slots}
+        self.matrices, self.biases = matrices_and_biases(cell, job.biases, self.run.sizes, named)
+        self.x, self.history, self.extras, self.t = x, history, dict(extras), 0
+        self.params = {}
+        for name, param in zip(self.run.names.params, cell.params, strict=True):
+            raw = tensors[stored_name(name, param)]
+            self.params[param.name] = bounded(raw, param) if is_bounded(param) else raw
+
+    def product(self, node, args):
+        total = self.biases.get(gate_name(node), 0.0) if has_bias(node) else 0.0
+        for place, (_, read) in enumerate(zip(terms(node), args, strict=True)):
+            total = total + read @ self.matrices[gate_name(node), place].transpose(0, 1)
+        return total
+
+    def leaf(self, node):
+        given = {
+            "x": lambda: self.x[self.t],
+            "state": lambda name, lag: self.history[name][-lag],
+            "new": lambda name: self.history[name][-1],
+            "constant": self.x.new_tensor,
+            "reciprocal_width": lambda width: self.x.new_tensor(1.0 / self.run.sizes.of(width)),
+            "param": self.params.__getitem__,
+            "extra": lambda name: self.extras[name][self.t],
+        }
+        return given[node.op](*node.data)
+
+    def evaluate(self, roots):
+        return evaluate(roots, self.run.sizes, self.leaf, self.product)
+
+
 def plain_loop(layer, tensors, x, states, extras=()):
     """Outputs [T, B, O] of the first layer of `layer`, forward, with `tensors` as parameters.
 
     `states` holds one [D, B, w] tensor a state; returns the outputs and the final histories.
     """
-    cell, run = layer.cell, layer._runs[0]
-    job = run.jobs[False, None]
-    named = {slot.name: tensors[slot.name + run.suffix] for slot in job.slots}
-    matrices, totals = matrices_and_biases(cell, job.biases, run.sizes, named)
-    values = {}
-    for name, param in zip(run.names.params, cell.params, strict=True):
-        raw = tensors[stored_name(name, param)]
-        values["param", param.name] = bounded(raw, param) if is_bounded(param) else raw
-
-    def product(node, args):
-        total = totals.get(gate_name(node), 0.0) if has_bias(node) else 0.0
-        for place, (_, read) in enumerate(zip(terms(node), args, strict=True)):
-            total = total + read @ matrices[gate_name(node), place].transpose(0, 1)
-        return total
-
-    def leaf(node):
-        if node.op == "x":
-            return x[t]
-        if node.op == "state":
-            return history[node.data[0]][-node.data[1]]
-        if node.op == "new":
-            return history[node.data[0]][-1]
-        if node.op == "constant":
-            return x.new_full((), node.data[0])
-        if node.op == "reciprocal_width":
-            return x.new_full((), 1.0 / run.sizes.of(node.data[0]))
-        if node.op == "extra":
-            return dict(extras)[node.data[0]][t]
-        return values[node.op, node.data[0]]
-
+    cell = layer.cell
     history = {s.name: list(h.unbind(0)) for s, h in zip(cell.states, states, strict=True)}
+    step = _Step(layer, tensors, x, history, extras)
+    widths = [step.run.sizes.of(n.width) for n in cell.out]
     outputs = []
     for t in range(x.shape[0]):
-        new = evaluate(cell.new, run.sizes, leaf, product)
+        step.t = t
+        new = step.evaluate(cell.new)
         for state, value in zip(cell.states, new, strict=True):
             past = history[state.name]
             history[state.name] = [*past[1:], value.expand_as(past[-1])]
-        emitted = evaluate(cell.out, run.sizes, leaf, product)
-        widths = [run.sizes.of(n.width) for n in cell.out]
-        parts = [e.expand(x.shape[1], w) for e, w in zip(emitted, widths, strict=True)]
-        outputs.append(torch.cat(parts, -1))
+        emitted = zip(step.evaluate(cell.out), widths, strict=True)
+        outputs.append(torch.cat([e.expand(x.shape[1], w) for e, w in emitted], -1))
     return torch.stack(outputs), [torch.stack(h) for h in history.values()]

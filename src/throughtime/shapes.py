@@ -4,7 +4,7 @@
     I  input: features of x                             H  hidden: units of the hidden state
     P  projection: units of a projected hidden state    G  gates: stacked blocks of rows of a matrix
     L  layers                                           D  depth of the history: the largest lag
-    V  vocabulary                                       W  window: steps of one truncated backward pass
+    V  vocabulary                                       W  window: steps of one backward pass
 
 Sequences are time-major, [T, B, I], everywhere inside the package.
 """

@@ -8,17 +8,17 @@ import warnings
 
 import pytest
 import torch
+from torch import func
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.checkpoint import checkpoint
+
+import throughtime as tt
 from plain_loop import plain_loop
 from throughtime.cells import CATALOGUE
 from throughtime.engine import operators
 from tolerances import TOLERANCE
-from torch import func
-from torch._dynamo.testing import CompileCounterWithBackend
-from torch.autograd import forward_ad
-from torch.utils.checkpoint import checkpoint
-from torch.utils._python_dispatch import TorchDispatchMode
-
-import throughtime as tt
 
 T, B, I, H, P = 4, 2, 3, 5, 2
 CLOSE = TOLERANCE["derivatives", torch.float64].bound

@@ -1,10 +1,11 @@
 """Each private name of torch still does what we need it for."""
 
 import torch
-from throughtime.engine import torch_internals
 from torch import func
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from throughtime.engine import torch_internals
 
 
 class Plain(TorchDispatchMode):

@@ -257,7 +257,7 @@ def _call(found: Found, x: Tensor, ended: Tensor | None, inputs: Inputs) -> tupl
     if ended is not None and fused.hold is not None:
         # One more input, 1 past the end, whose column saturates the gates: c is held exactly.
         x = torch.cat([x, ended.to(x.dtype).expand(*x.shape[:2], 1)], -1)
-        units = on_x.shape[0] // len(fused.on_x)
+        units = on_x.size(0) // len(fused.on_x)
         column = torch.tensor(fused.hold, dtype=on_x.dtype, device=on_x.device)
         on_x = torch.cat([on_x, column.repeat_interleave(units)[:, None]], -1)
     weights = [on_x, on_h]
@@ -265,7 +265,8 @@ def _call(found: Found, x: Tensor, ended: Tensor | None, inputs: Inputs) -> tupl
         weights += _biases(found, inputs.weights, on_x)
     if fused.project:
         weights.append(_matrix(found, (fused.project,), "inner", inputs.weights))
-    hx = list(inputs.states) if len(inputs.states) > 1 else inputs.states[0]
+    states = list(inputs.states)
+    hx = states if len(states) > 1 else states[0]
     # train=True always: cuDNN's backward exists only then; with dropout 0 nothing else changes.
     return fused.function(x, hx, weights, bool(found.biases), 1, 0.0, True, False, False)  # noqa: FBT003 (torch's order)
 
@@ -281,7 +282,7 @@ def _matrix(found: Found, gates: tuple[str, ...], kind: str, weights: tuple[Tens
 
 def _biases(found: Found, weights: tuple[Tensor, ...], like: Tensor) -> list[Tensor]:
     """Torch's two biases; what a cell lacks is zero."""
-    units = like.shape[0] // len(found.fused.on_x)
+    units = like.size(0) // len(found.fused.on_x)
     left = {gate: list(found.biases.get(found.gates[gate], [])) for gate in found.gates}
     both: list[Tensor] = []
     for gates in (found.fused.on_x, found.fused.on_h):

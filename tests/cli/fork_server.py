@@ -1,14 +1,14 @@
 """How are many real processes of the command started, without seconds of imports each?
 
-Run as a program, this loads everything once and then forks a process for each request, a JSON
-list of the command's arguments and two files for its output. `CommandServer` is the other end.
+Run as a program, this loads everything once and then answers requests, a JSON list a line: for
+the command's arguments and two files for its output it forks a process and prints its number; for
+such a number it waits and prints the exit status. `CommandServer` is the other end.
 """
 
 import json
 import os
 import subprocess
 import sys
-import traceback
 from importlib import import_module
 from pathlib import Path
 
@@ -17,11 +17,13 @@ _LOADED = (
     "throughtime.train.run",
 )  # fmt: skip
 
+_LET_THROUGH = 99  # what `main` should have caught came through
+
 __all__ = ["Command", "CommandServer"]
 
 
 class CommandServer:
-    """Starts processes of `throughtime`, one after the other."""
+    """Starts processes of `throughtime`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._count = folder, 0
@@ -34,21 +36,17 @@ class CommandServer:
         )
 
     def start(self, *arguments: object) -> "Command":
-        """Start a process; it must end before the next one starts."""
+        """Start a process."""
         self._count += 1
         files = [self._folder / f"{name}-{self._count}" for name in ("stdout", "stderr")]
-        self._write([[str(a) for a in arguments], *map(str, files)])
-        return Command(self, int(self.read_line()), *files)
+        pid = self.ask([[str(a) for a in arguments], *map(str, files)])
+        return Command(self, pid, *files)
 
-    def _write(self, request: list) -> None:
-        assert self._process.stdin is not None
+    def ask(self, request: list) -> int:
+        """Send a request and return the answer."""
         self._process.stdin.write(json.dumps(request) + "\n")
         self._process.stdin.flush()
-
-    def read_line(self) -> str:
-        """What the server says next."""
-        assert self._process.stdout is not None
-        return self._process.stdout.readline()
+        return int(self._process.stdout.readline())
 
     def close(self) -> None:
         """End the server."""
@@ -67,8 +65,7 @@ class Command:
 
     def wait(self) -> int:
         """Its exit status, negative for a signal."""
-        self._server._write([])
-        return int(self._server.read_line())
+        return self._server.ask([self.pid])
 
     @property
     def stdout(self) -> str:
@@ -86,25 +83,23 @@ def _work(arguments: list[str], stdout: str, stderr: str) -> None:
 
     for path, stream in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    status = _LET_THROUGH
     try:
         status = main(arguments)
-    except BaseException:
-        traceback.print_exc()
-        status = 99
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(status)
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _serve() -> None:
     # All that a command would load: torch's optimisers load its compiler when one is made.
     for module in _LOADED:
         import_module(module)
-    pid = 0
     for line in sys.stdin:
         request = json.loads(line)
-        if not request:
-            _, status = os.waitpid(pid, 0)
+        if len(request) == 1:
+            _, status = os.waitpid(request[0], 0)
             print(os.waitstatus_to_exitcode(status), flush=True)
             continue
         pid = os.fork()

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 import torch
-from train.tiny import tiny_config, write_text
 
 import throughtime
 from throughtime.cli import doctor
 from throughtime.cli.main import main
 from throughtime.cli.screen import duration, printable, shell_command
 from throughtime.train.run import start_run
+from train.tiny import tiny_config, write_text
 
 HELP_S = 0.5
 
@@ -30,9 +30,7 @@ def trained(tmp_path_factory):
 
 
 def in_a_process(code):
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
@@ -240,5 +238,3 @@ def test_a_long_command_is_broken_so_that_a_shell_reads_it():
 
 def test_written_text_cannot_drive_the_terminal():
     assert printable("a\x1b[2Jb\tc\nd\x07") == "a\ufffd[2Jb\ufffdc\nd\ufffd"
-
-

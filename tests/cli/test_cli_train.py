@@ -6,7 +6,6 @@ import re
 import shlex
 
 import pytest
-from train.tiny import TINY_FLAGS, assert_equal_bits, final_tensors, write_text
 
 from throughtime.cli.explicit import explicit_command
 from throughtime.cli.main import _parse, main
@@ -18,6 +17,7 @@ from throughtime.train.config import (
     TrainConfig,
 )
 from throughtime.train.run import start_run
+from train.tiny import TINY_FLAGS, assert_equal_bits, final_tensors, write_text
 
 
 @pytest.fixture
@@ -42,12 +42,16 @@ def test_json_is_one_object_on_stdout_and_nothing_else(text, tmp_path, capsys):
     assert (found["cell"], found["updates"], found["ending"]) == ("lstm", 12, "finished")
     assert found["engine"] in {"vendor", "reference"}
     assert found["valid"].keys() == {"loss_nats", "bits_per_char"}
-    assert found["valid"]["bits_per_char"] == pytest.approx(found["valid"]["loss_nats"] / math.log(2))
+    assert found["valid"]["bits_per_char"] == pytest.approx(
+        found["valid"]["loss_nats"] / math.log(2)
+    )
     assert found["baselines"].keys() == {"uniform", "unigram", "ngram5", "lzma"}
     assert "order-5 n-gram" in printed.err
 
 
-def test_the_plain_view_has_plan_table_and_result_in_80_columns(text, tmp_path, capsys, monkeypatch):
+def test_the_plain_view_has_plan_table_and_result_in_80_columns(
+    text, tmp_path, capsys, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     assert train(text, "--out", "run", *TINY_FLAGS) == 0
     printed = capsys.readouterr()
@@ -66,6 +70,19 @@ def test_the_plain_view_has_plan_table_and_result_in_80_columns(text, tmp_path, 
     assert [int(update) for update, _ in rows] == list(range(1, 13))
     assert [int(update) for update, valid in rows if valid] == [6, 12]
     assert "throughtime generate run --prompt" in printed.out
+
+
+def test_a_terminal_gets_a_bar_and_colours_beside_the_same_lines(
+    text, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert train(text, "--out", tmp_path / "run", *TINY_FLAGS) == 0
+    shown = capsys.readouterr().out
+    assert "12/12" in shown
+    assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
+    rows = re.findall(r"^.*? +(\d+) +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+ +\S+$", shown, re.MULTILINE)
+    assert [int(update) for update in rows] == [6, 12]
 
 
 def test_the_command_that_is_shown_makes_the_same_run(text, tmp_path, capsys):
@@ -130,7 +147,10 @@ def test_divergence_is_an_error_with_a_way_out(text, tmp_path, capsys, monkeypat
         (["--resume", "{text}"], "holds no run"),
         (["no-such-file.txt"], "no-such-file.txt"),
         (["{text}", "--cell", "lstn"], "cell is 'lstn'; expected one of"),
-        (["{text}", "--budget", "soon"], "budget is 'soon'; expected numbers followed by s, m or h"),
+        (
+            ["{text}", "--budget", "soon"],
+            "budget is 'soon'; expected numbers followed by s, m or h",
+        ),
         (["{text}", "--hidden", "0"], "hidden is 0; expected a whole number of at least 1"),
         (["{text}", "--hidden", "many"], "--hidden: invalid literal"),
         (["{text}", "--unit", "letter"], "invalid choice 'letter' for argument '--unit'"),

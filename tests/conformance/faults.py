@@ -199,10 +199,7 @@ def _of_every_layer(n_gates: int) -> Iterator[Fault]:
 _ADDED = "both biases enter one pre-activation as their sum"
 
 FAULTS: dict[str, tuple[Fault, ...]] = {
-    "RNN": (
-        *_of_every_layer(1),
-        _renamed("biases swapped", _other_bias, _ADDED),
-    ),
+    "RNN": (*_of_every_layer(1), _renamed("biases swapped", _other_bias, _ADDED)),
     "LSTM": (
         *_of_every_layer(4),
         _renamed("biases swapped", _other_bias, _ADDED),

@@ -126,10 +126,7 @@ def _weights(
         ours = [blocks[i] for i in kind.blocks]
         return torch.cat([-w if i in kind.negated else w for i, w in enumerate(ours)])
 
-    weights = {
-        "weight_ih": rows(inputs["W"][direction]),
-        "weight_hh": rows(inputs["R"][direction]),
-    }
+    weights = {"weight_ih": rows(inputs["W"][direction]), "weight_hh": rows(inputs["R"][direction])}
     if "B" in inputs:
         weights |= _biases(node, kind, *map(rows, inputs["B"][direction].chunk(2)))
     if "P" in inputs:

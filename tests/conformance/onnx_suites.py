@@ -12,13 +12,7 @@ from conformance.onnx_node import OnnxNode, Outputs, batch_major
 from conformance.onnx_oracle import Refused, expected
 from tolerances import TOLERANCE, error_to_largest
 
-__all__ = [
-    "NODE_CASES",
-    "RuntimeCase",
-    "agrees_with_node_case",
-    "node_case",
-    "node_case_names",
-]
+__all__ = ["NODE_CASES", "RuntimeCase", "agrees_with_node_case", "node_case", "node_case_names"]
 
 NODE_CASES = (
     "test_simple_rnn_defaults",

@@ -5,12 +5,7 @@ from dataclasses import replace
 import pytest
 
 from conformance.onnx_adaptor import evaluate
-from conformance.onnx_suites import (
-    NODE_CASES,
-    agrees_with_node_case,
-    node_case,
-    node_case_names,
-)
+from conformance.onnx_suites import NODE_CASES, agrees_with_node_case, node_case, node_case_names
 
 
 def test_the_list_is_all_of_onnx():

@@ -5,17 +5,7 @@ import torch
 from torch import nn
 
 import throughtime as tt
-from conformance.torch_parity import (
-    CELLS,
-    FORMS,
-    LAYERS,
-    H,
-    I,
-    arguments,
-    errors,
-    pair,
-    results,
-)
+from conformance.torch_parity import CELLS, FORMS, LAYERS, H, I, arguments, errors, pair, results
 from tolerances import TOLERANCE, error_to_largest
 
 BOUND = TOLERANCE["torch.nn", torch.float64].bound

@@ -12,17 +12,7 @@ import throughtime as tt
 from conformance.faults import BreakLayer, unbroken
 from tolerances import TOLERANCE, error_to_largest
 
-__all__ = [
-    "CELLS",
-    "FORMS",
-    "LAYERS",
-    "agrees",
-    "arguments",
-    "errors",
-    "leaves",
-    "pair",
-    "results",
-]
+__all__ = ["CELLS", "FORMS", "LAYERS", "agrees", "arguments", "errors", "leaves", "pair", "results"]
 
 Options = dict[str, Any]
 

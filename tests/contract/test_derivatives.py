@@ -320,7 +320,7 @@ def test_export_with_free_steps_and_rows(case):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own deprecations inside export
         program = torch.export.export(
-            case.layer, (case.x,), dynamic_shapes={"x": {0: steps, 1: rows}}
+            case.layer, (case.x,), dynamic_shapes={"input": {0: steps, 1: rows}}
         )
     x = torch.randn(9, 7, I, dtype=torch.float64)
     assert_same(program.module()(x)[0], case.layer(x)[0])

@@ -196,10 +196,7 @@ def test_every_change_of_one_operation_is_seen(name):
 
 DIFFERENT = {
     "a bias": (lambda x, h: affine("a", x, h), lambda x, h: affine("a", x, h, bias=False)),
-    "a width": (
-        lambda x, h: h * affine("a", x),
-        lambda x, h: h * affine("a", x, width=1),
-    ),
+    "a width": (lambda x, h: h * affine("a", x), lambda x, h: h * affine("a", x, width=1)),
     "a lag": (lambda x, h: affine("a", x, h), lambda x, h: affine("a", x, tt.ago(h, 2))),
     "order of -": (lambda x, h: affine("a", x) - h, lambda x, h: h - affine("a", x)),
     "order of /": (lambda x, h: affine("a", x) / h, lambda x, h: h / affine("a", x)),

@@ -124,6 +124,24 @@ def test_a_folder_is_parted_already(tmp_path):
     assert corpus.vocabulary.size == 4  # a, b, line end and the unknown one: no z
 
 
+def test_a_folder_with_a_single_file_is_that_file(tmp_path):
+    file = write(tmp_path / "input.txt.gz", LINES)
+    write(tmp_path / ".hidden", "never")
+    (tmp_path / "more").mkdir()
+    corpus, same = load_corpus(tmp_path, valid_fraction=0.3), load_corpus(file, valid_fraction=0.3)
+    assert (corpus.train_text, corpus.valid_text) == (same.train_text, same.valid_text)
+    assert corpus.split == same.split == "the last 30 % of the text are for validation"
+    assert (corpus.name, corpus.sha256) == (tmp_path.name, same.sha256)
+
+
+@pytest.mark.parametrize("names", [[], ["a.txt", "b.txt"], ["train.txt", "test.txt"]])
+def test_a_folder_that_names_no_parts_is_refused(tmp_path, names):
+    for name in names:
+        write(tmp_path / name, LINES)
+    with pytest.raises(DataError, match=r"has no files named (train|valid); expected one"):
+        load_corpus(tmp_path)
+
+
 # --- Python's manual ---
 
 
@@ -164,6 +182,15 @@ def test_topics_move_from_training_to_validation_with_the_fraction():
     assert large.valid_text.endswith(small.valid_text)
     tiny, huge = load_corpus(None, valid_fraction=1e-9), load_corpus(None, valid_fraction=1 - 1e-9)
     assert len(tiny.valid_starts) == len(huge.train_starts) == 1
+
+
+def test_a_topic_without_a_word_is_no_document(monkeypatch):
+    manual = {"a": "one two\n", "b": " \t", "c": "three\n", "d": "  ", "e": "one two\n"}
+    monkeypatch.setattr("pydoc_data.topics.topics", manual)
+    corpus = load_corpus(None, "word", 0.34)
+    assert corpus.train_starts.tolist() == [0, 3]
+    assert len(corpus.train) == 5
+    assert corpus.valid_starts.tolist() == [0]
 
 
 def test_a_python_without_its_manual_asks_for_a_text(monkeypatch):

@@ -10,9 +10,14 @@ from hypothesis import strategies as st
 
 from throughtime.errors import DataError
 from throughtime.tasks import read_text
-from throughtime.tasks.files import find_parts
+from throughtime.tasks.files import find_part, list_files
 
 TEXT = "\ufeffone\r\ntwo\rthree\n\n caf\u00e9 \x0c\u2028end"
+
+
+def find_parts(folder):
+    files = list_files(folder)
+    return {part: find_part(files, folder, part) for part in ("train", "valid")}
 
 
 def refused(path, unit="char"):

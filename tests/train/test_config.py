@@ -3,9 +3,11 @@
 import re
 import subprocess
 import sys
+from typing import get_args, get_type_hints
 
 import pytest
 
+from throughtime.engine import NAMES
 from throughtime.errors import ConfigError
 from throughtime.train.config import (
     DataConfig,
@@ -64,6 +66,11 @@ def test_what_is_no_duration_is_refused(text):
 def test_an_option_without_a_meaning_is_refused_by_name(make, name):
     with pytest.raises(ConfigError, match=f"^{name} "):
         make()
+
+
+def test_the_engines_to_choose_from_are_those_there_are():
+    hints = get_type_hints(ModelConfig)
+    assert set(get_args(hints["engine"])) == set(NAMES)
 
 
 def test_the_options_load_without_torch():

@@ -93,7 +93,9 @@ def test_symbols_come_as_often_as_the_model_predicts(temperature):
         model.head.bias.copy_(torch.linspace(-1, 1, VOCABULARY.size))
         ids = torch.from_numpy(VOCABULARY.encode("to")).long()[:, None]
         p = (model(ids)[0][-1, 0] / temperature).softmax(0).numpy()
-    drawn = [generate(model, VOCABULARY, "to", 1, seed=s, temperature=temperature) for s in range(draws)]
+    drawn = [
+        generate(model, VOCABULARY, "to", 1, seed=s, temperature=temperature) for s in range(draws)
+    ]
     counts = np.bincount([VOCABULARY.encode(c)[0] for c in drawn], minlength=VOCABULARY.size)
     deviation = np.abs(counts / draws - p) / np.sqrt(p * (1 - p) / draws)
     assert deviation.max() < 4.5  # chance of a false alarm: 20 symbols x 7e-6, three temperatures

@@ -6,12 +6,12 @@ import signal
 import time
 
 import pytest
-from cli.fork_server import CommandServer
-from train.tiny import TINY_FLAGS, assert_equal_bits, final_tensors, write_text
 
+from cli.fork_server import CommandServer
 from throughtime.errors import CheckpointError
 from throughtime.records import read_metrics
 from throughtime.train.checkpoint import load_latest
+from train.tiny import TINY_FLAGS, assert_equal_bits, final_tensors, write_text
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,7 @@ import torch
 from torch import nn
 
 from throughtime.train.config import OptimiserConfig
-from throughtime.train.optimise import (
-    SimplifiedNesterov,
-    learning_rate,
-    make_optimiser,
-    take_step,
-)
+from throughtime.train.optimise import SimplifiedNesterov, learning_rate, make_optimiser, take_step
 
 SCHEDULES = ("constant", "linear", "cosine")
 

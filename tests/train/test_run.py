@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from train.tiny import assert_equal_bits, final_tensors, tiny_config, write_text
 
 from throughtime.errors import CheckpointError, ConfigError, DataError, EngineError, RunBusyError
 from throughtime.records import RunFolder, atomic, read_config, read_metrics
@@ -24,6 +23,7 @@ from throughtime.train.run import read_corpus, resume_run, start_run
 from throughtime.train.runlock import RunLock
 from throughtime.train.saved import evaluate_run, load_run
 from throughtime.train.watch import Watch
+from train.tiny import assert_equal_bits, final_tensors, tiny_config, write_text
 
 
 class CrashError(Exception):
@@ -292,7 +292,7 @@ def test_a_full_disk_stops_the_run_and_costs_nothing_saved(text, tmp_path, monke
 
 def test_a_folder_with_a_run_is_not_written_over(text, tmp_path):
     start_run(tiny_config(text), tmp_path / "run")
-    with pytest.raises(ConfigError, match="holds a run already. Give --resume"):
+    with pytest.raises(ConfigError, match=r"holds a run already\. Give --resume"):
         start_run(tiny_config(text), tmp_path / "run")
 
 
@@ -360,6 +360,8 @@ def test_what_cannot_be_built_is_refused_before_there_is_a_folder(
 def test_a_gpu_that_is_not_there_is_refused(text, tmp_path):
     with pytest.raises(ConfigError, match="torch sees no GPU"):
         start_run(tiny_config(text, device="cuda"), tmp_path / "run")
+    with pytest.raises(ConfigError, match="device is 'gpu'; expected one of auto, cpu, cuda"):
+        start_run(tiny_config(text, device="gpu"), tmp_path / "run")
 
 
 def test_other_threads_are_noted(text, tmp_path):

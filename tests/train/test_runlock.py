@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -162,6 +163,26 @@ def test_a_holder_without_a_name_is_still_a_holder(tmp_path):
             with pytest.raises(RunBusyError, match="another process"):
                 RunLock(tmp_path)
             assert time.monotonic() - begun_s < 5.0
+
+
+def test_the_name_of_an_earlier_holder_is_gone(tmp_path):
+    (tmp_path / ".lock").write_text(json.dumps({"pid": 1, "host": "x" * 200}))
+    with (
+        RunLock(tmp_path),
+        pytest.raises(RunBusyError, match=f"process {os.getpid()} on {os.uname().nodename}"),
+    ):
+        RunLock(tmp_path)
+
+
+def test_a_holder_that_has_just_come_is_waited_for(tmp_path):
+    with RunLock(tmp_path):
+        (tmp_path / ".lock").write_bytes(b"")
+        name = json.dumps({"pid": 5, "host": "far"})
+        writer = threading.Timer(0.05, (tmp_path / ".lock").write_text, [name])
+        writer.start()
+        with pytest.raises(RunBusyError, match="process 5 on far"):
+            RunLock(tmp_path)
+        writer.join()
 
 
 def test_a_refused_lock_leaves_no_descriptor(tmp_path):

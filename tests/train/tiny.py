@@ -1,10 +1,12 @@
 """What is the smallest run that has every part of a large one?"""
 
 import random
+import shlex
 from pathlib import Path
 
 import torch
 
+from throughtime.cli.explicit import explicit_command
 from throughtime.train.checkpoint import load_checkpoint
 from throughtime.train.config import (
     DataConfig,
@@ -16,13 +18,7 @@ from throughtime.train.config import (
 
 __all__ = ["TINY_FLAGS", "assert_equal_bits", "final_tensors", "tiny_config", "write_text"]
 
-# The run of `tiny_config` as the command has it.
-TINY_FLAGS = (
-    "--hidden 6 --embedding 4 --dropout 0.2 --clip-norm 0.5 --batch-size 3 --window-steps 5 "
-    "--updates 12 --validations 2 --sample 5 --save-s 0 --device cpu"
-).split()
-
-_WORDS = "the state of a cell is carried on through time and its gradient comes back".split()
+_WORDS = ("the", "state", "of", "a", "cell", "is", "carried", "through", "time", "and", "back")
 
 
 def write_text(folder: Path, words: int = 300) -> Path:
@@ -33,7 +29,9 @@ def write_text(folder: Path, words: int = 300) -> Path:
     return path
 
 
-def tiny_config(data: Path, *, model: dict | None = None, optimiser: dict | None = None, **run):
+def tiny_config(
+    data: Path | None, *, model: dict | None = None, optimiser: dict | None = None, **run
+):
     """A run of some milliseconds an update, with dropout and clipping on."""
     return TrainConfig(
         data=DataConfig(data=data),
@@ -44,6 +42,10 @@ def tiny_config(data: Path, *, model: dict | None = None, optimiser: dict | None
             "save_s": 0.0, "device": "cpu",
         } | run),
     )  # fmt: skip
+
+
+# The same as flags of the command; one that comes later counts.
+TINY_FLAGS = shlex.split(" ".join(explicit_command(tiny_config(None))))[2:]
 
 
 def final_tensors(folder: Path) -> dict[str, torch.Tensor]:

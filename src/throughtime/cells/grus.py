@@ -15,10 +15,7 @@ from throughtime.declare import affine, cell, sigmoid, tanh
 from throughtime.declare.symbols import Symbol
 
 
-@cell(
-    "h",
-    source="Cho et al. 2014, arXiv:1406.1078v1. Differs: biases; as torch.nn.GRU",
-)
+@cell("h", source="Cho et al. 2014, arXiv:1406.1078v1. Differs: biases; as torch.nn.GRU")
 def gru(x: Symbol, h: Symbol) -> Symbol:
     """h_t = (1 - z) n + z h_{t-1}, n = tanh(W_n x_t + b + r (U_n h_{t-1} + b'))."""
     r, z = affine("r z", x, h)
@@ -36,10 +33,7 @@ def gru_reset_before(x: Symbol, h: Symbol) -> Symbol:
     return (1.0 - z) * n + z * h
 
 
-@cell(
-    "h",
-    source="Chung et al. 2015, arXiv:1502.02367, sec. 2. Differs: the gates have biases",
-)
+@cell("h", source="Chung et al. 2015, arXiv:1502.02367, sec. 2. Differs: the gates have biases")
 def gru_notes(x: Symbol, h: Symbol) -> Symbol:
     """h_t = (1 - z) h_{t-1} + z n, n = tanh(W_n x_t + r U_n h_{t-1})."""
     r, z = affine("r z", x, h)

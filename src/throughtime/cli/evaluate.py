@@ -6,6 +6,7 @@ from pathlib import Path
 from tyro.conf import Positional
 
 from throughtime.cli.command import Command
+from throughtime.train.config import Device
 
 __all__ = ["Evaluate"]
 
@@ -18,8 +19,8 @@ class Evaluate(Command):
     """Run folder."""
     data: Positional[Path | None] = None
     """Text file or folder; the run's own text if absent. Of that, only the validation part."""
-    device: str = "auto"
-    """Where to compute: auto, cpu or cuda."""
+    device: Device = "auto"
+    """Where to compute; auto takes a GPU if torch sees one."""
 
     def __call__(self) -> int:
         """Print the score."""

@@ -85,7 +85,7 @@ class Progress(Watch):
 
     def noted(self, text: str) -> None:
         """Show a note."""
-        self.screen.note(text)
+        self.screen.line(f"note: {text}", "yellow")
 
     def finished(self, result: Result) -> None:
         """Take the bar away and show the result."""

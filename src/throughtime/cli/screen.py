@@ -57,8 +57,10 @@ def _broken(line: str, width: int) -> list[str]:
     if line.endswith("\\"):  # of a command for the shell, which is broken already
         return [line]
     indent = line[: len(line) - len(line.lstrip())]
-    options = {"break_long_words": False, "break_on_hyphens": False}
-    return textwrap.wrap(line, width, subsequent_indent=indent, **options) or [""]
+    wrapper = textwrap.TextWrapper(
+        width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapper.wrap(line) or [""]
 
 
 def printable(text: str) -> str:

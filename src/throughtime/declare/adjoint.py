@@ -14,16 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from throughtime.declare.graph import COMPARISONS, Node, gate_name, node, walk
-from throughtime.declare.symbols import (
-    Condition,
-    Symbol,
-    cos,
-    row_sum,
-    sigmoid,
-    sign,
-    sin,
-    where,
-)
+from throughtime.declare.symbols import Condition, Symbol, cos, row_sum, sigmoid, sign, sin, where
 
 if TYPE_CHECKING:
     from throughtime.declare.cell import Cell
@@ -106,9 +97,7 @@ RULES: dict[str, Rule] = {
     "cos": lambda g, a, y, n: [-(g * sin(a[0]))],
     "abs": lambda g, a, y, n: [g * sign(a[0])],
     "sign": lambda g, a, y, n: [None],
-    "softplus": lambda g, a, y, n: [
-        where(a[0] > SOFTPLUS_LINEAR_ABOVE, g, g * sigmoid(a[0])),
-    ],
+    "softplus": lambda g, a, y, n: [where(a[0] > SOFTPLUS_LINEAR_ABOVE, g, g * sigmoid(a[0]))],
     "add": lambda g, a, y, n: [g, g],
     "sub": lambda g, a, y, n: [g, -g],
     "mul": lambda g, a, y, n: [g * a[1], g * a[0]],

@@ -6,6 +6,7 @@ before or after the loop (the regions of `declare.regions`).
 """
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -210,9 +211,14 @@ def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
         output: [T, B, O]; states: each [D, B, w]; states of every step: each [T, B, w]
     """
     plan = prepare(job)
-    device_type = inputs.x.device.type
-    with torch.autocast(device_type, enabled=False):  # `job.products` says what is rounded
+    with without_autocast(inputs.x):  # `job.products` says what is rounded
         return _Run(job, plan, inputs).outputs()
+
+
+def without_autocast(x: Tensor) -> AbstractContextManager[object]:
+    """Autocast off on x's device; it knows no meta device, and refuses to be asked."""
+    kind = x.device.type
+    return nullcontext() if kind == "meta" else torch.autocast(kind, enabled=False)
 
 
 class _Run:

@@ -16,6 +16,7 @@ from torch import Tensor
 from throughtime.declare import Cell, State, affine, cell, match, relu, sigmoid, tanh
 from throughtime.declare.graph import Node, node, rewrite, terms
 from throughtime.engine.job import Inputs, Job, fresh_states, joined_rows, rows
+from throughtime.engine.reference import without_autocast
 
 
 def _rnn(activation: Callable[[Any], Any]) -> Cell:
@@ -151,7 +152,7 @@ def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     found = _find(job)
     if found is None:
         raise AssertionError("the dispatch asked for a job that `refusal` refuses")
-    with torch.autocast(inputs.x.device.type, enabled=False):
+    with without_autocast(inputs.x):
         run = _run if inputs.reset is None else _run_pieces
         outputs = run(job, found, _rounded(job, inputs))
     if job.products:

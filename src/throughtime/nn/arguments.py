@@ -15,9 +15,11 @@ from throughtime.errors import ConfigError, DeviceError, DtypeError, ShapeError
 def check_size(name: str, value: Any, least: int = 1) -> int:
     """A whole number of at least `least`, or an error that names the argument."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise DtypeError(f"{name}={value!r} is a {type(value).__name__}; expected a whole number.")
+        kind = type(value).__name__
+        raise DtypeError(f"{name} should be of type int, got: {kind} ({name}={value!r}).")
     if value < least:
-        raise ConfigError(f"{name}={value!r} is too small; expected at least {least}.")
+        limit = "greater than zero" if least == 1 else f"at least {least}"
+        raise ConfigError(f"{name} must be {limit}, got {value}.")
     return int(value)
 
 
@@ -64,7 +66,8 @@ def check_options(flags: Mapping[str, Any], dropout: Any, dtype: Any) -> None:
     """Check a layer's switches and its dropout."""
     for name, value in flags.items():
         if not isinstance(value, bool):
-            raise DtypeError(f"{name}={value!r} is a {type(value).__name__}; expected a bool.")
+            kind = type(value).__name__
+            raise DtypeError(f"{name} should be of type bool, got: {kind} ({name}={value!r}).")
     number = isinstance(dropout, numbers.Real) and not isinstance(dropout, bool)
     if not number or not 0 <= float(dropout) <= 1:
         raise ConfigError(f"dropout={dropout!r}; expected a probability, a number in [0, 1].")
@@ -91,8 +94,8 @@ def check_input(name: str, x: Any, ranks: Mapping[int, str], input_size: int) ->
         )
     if x.shape[-1] != input_size:
         raise ShapeError(
-            f"{name}: input.size(-1) must be equal to input_size. Expected {input_size}, got "
-            f"{x.shape[-1]}, in an input of shape {list(x.shape)}."
+            f"{name}: input has inconsistent input_size: got {x.shape[-1]} expected {input_size}. "
+            f"input.size(-1) must be equal to input_size; input has shape {list(x.shape)}."
         )
 
 
@@ -100,8 +103,8 @@ def check_same_kind(name: str, x: Tensor, weight: Tensor, *, autocast: bool) -> 
     """Check an input's dtype and device against the weights'."""
     if not x.dtype.is_floating_point or (x.dtype != weight.dtype and not autocast):
         raise DtypeError(
-            f"{name}: input dtype {x.dtype} does not match weight dtype {weight.dtype}; convert "
-            f"one of them, e.g. x.to({weight.dtype})."
+            f"{name}: RNN input dtype {x.dtype} does not match weight dtype {weight.dtype}. Convert "
+            f"input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
         )
     if x.device != weight.device:
         raise DeviceError(
@@ -114,6 +117,6 @@ def autocast_products(x: Any, weight: Tensor) -> str | None:
     if not isinstance(x, Tensor) or weight.dtype != torch.float32 or x.dtype == torch.float64:
         return None
     kind = x.device.type
-    if not torch.is_autocast_enabled(kind):
+    if kind == "meta" or not torch.is_autocast_enabled(kind):
         return None
     return str(torch.get_autocast_dtype(kind)).removeprefix("torch.")

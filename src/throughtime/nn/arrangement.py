@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 
 from torch import Tensor
 
+from throughtime.errors import DtypeError
+
 Kind = Literal["time first", "batch first", "no batch"]
 
 
@@ -29,7 +31,13 @@ class Arrangement(NamedTuple):
 
     def extras(self, given: Mapping[str, Any] | None) -> dict[str, Any]:
         """The caller's extras as [T, B, w], or [B, w] where they hold for a whole sequence."""
-        return {name: self._extra(value) for name, value in (given or {}).items()}
+        if given is None:
+            return {}
+        if not isinstance(given, Mapping):
+            raise DtypeError(
+                f"extras is a {type(given).__name__}; expected a dict of tensors by name."
+            )
+        return {name: self._extra(value) for name, value in given.items()}
 
     def _extra(self, value: Any) -> Any:
         if not isinstance(value, Tensor):

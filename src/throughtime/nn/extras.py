@@ -11,9 +11,9 @@ from throughtime.declare.slots import Sizes
 from throughtime.errors import ConfigError, DtypeError, ShapeError
 
 
-def check_names(cell: Cell, extras: Mapping[str, Any] | None) -> dict[str, Any]:
+def check_names(cell: Cell, extras: Mapping[str, Any]) -> dict[str, Any]:
     """Refuse extras that the cell does not know, or data extras that are missing."""
-    given = dict(extras or {})
+    given = dict(extras)
     known = [e.name for e in cell.extras]
     unknown = [name for name in given if name not in known]
     if unknown:

@@ -13,7 +13,7 @@ from throughtime import engine as engines
 from throughtime.declare import Cell
 from throughtime.declare.slots import Biases
 from throughtime.engine.dispatch import check_name
-from throughtime.errors import ConfigError
+from throughtime.errors import ConfigError, ShapeError
 from throughtime.nn.arguments import (
     autocast_products,
     check_input,
@@ -108,9 +108,9 @@ class Recurrent(nn.Module):
         flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
         check_options(flags | {"learn_initial_state": learn_initial_state}, dropout, dtype)
         self.cell, self.engine = cell, check_name(engine)
-        self.input_size, self.num_layers, self.proj_size = input_size, num_layers, proj_size
+        self.input_size, self.num_layers, self.proj_size = (input_size, num_layers, proj_size)
         self.hidden_size = widths[0] if len(set(widths)) == 1 else tuple(widths)
-        self.bias, self.batch_first, self.bidirectional = bias, batch_first, bidirectional
+        self.bias, self.batch_first, self.bidirectional = (bias, batch_first, bidirectional)
         self.dropout, self.learn_initial_state = float(dropout), learn_initial_state
         if dropout > 0 and num_layers == 1:
             warnings.warn(
@@ -158,7 +158,7 @@ class Recurrent(nn.Module):
 
     def forward(
         self,
-        x: Tensor | PackedSequence,
+        input: Tensor | PackedSequence,
         hx: Any = None,
         *,
         lengths: Any = None,
@@ -170,7 +170,7 @@ class Recurrent(nn.Module):
         """Run the layers over a batch of sequences.
 
         Args:
-            x: The input; a `PackedSequence` gives one back.
+            input: x; a `PackedSequence` gives one back.
             hx: The state before the first step; the declared (or learned) initial one if None.
             lengths: Real steps of each row, in any order, 0 allowed. Outputs past them are zero;
                 the last state is that at the last real step, where the reverse direction starts.
@@ -191,6 +191,7 @@ class Recurrent(nn.Module):
             lengths: [B]; reset: [T, B]; each extra: [T, B, w]; each state of every step:
             [T, B, w]. With batch_first B comes before T in x, output, reset, extras and states.
         """
+        x = input
         if isinstance(x, PackedSequence):
             return self._packed(x, hx, lengths, reset, extras, return_all_states)
         weight = getattr(self, self._runs[0].names.weights[0])
@@ -204,10 +205,7 @@ class Recurrent(nn.Module):
             products=autocast_products(steps, weight),
         )
         output, last, every = self._stack(batch, self._start(hx, batch, weight, arranged))
-        results = (
-            arranged.outward(output),
-            each(self._layout.join(last), arranged.state_outward),
-        )
+        results = (arranged.outward(output), each(self._layout.join(last), arranged.state_outward))
         if not return_all_states:
             return results
         return (*results, [tuple(arranged.outward(s) for s in states) for states in every])
@@ -215,8 +213,12 @@ class Recurrent(nn.Module):
     def _arrangement(self, x: Any, lengths: Any, weight: Tensor) -> tuple[Arrangement, Tensor]:
         """Check the input, tell how it lies, and bring it to [T, B, I]."""
         order = "[B, T, I]" if self.batch_first else "[T, B, I]"
-        ranks = {3: order} if lengths is not None else {2: "[T, I]", 3: order}
-        check_input(self._name(), x, ranks, self.input_size)
+        check_input(self._name(), x, {2: "[T, I]", 3: order}, self.input_size)
+        if lengths is not None and x.dim() == 2:
+            raise ShapeError(
+                f"{self._name()}: lengths came with an input without a batch, {list(x.shape)}; "
+                f"expected an input {order}."
+            )
         autocast = autocast_products(x, weight) is not None
         check_same_kind(self._name(), x, weight, autocast=autocast)
         if x.dim() == 2:
@@ -261,7 +263,7 @@ class Recurrent(nn.Module):
         hx = each(hx, arranged.state_inward)
         if batch.products:
             hx = each(hx, lambda state: state.to(weight.dtype))
-        return self._layout.split(hx, rows, weight)
+        return self._layout.split(hx, rows, weight, batched=arranged.kind != "no batch")
 
     def _stack(
         self, batch: Batch, start: list[LayerState]

@@ -41,7 +41,7 @@ class _SingleStep(nn.Module):
         check_options({"bias": bias}, 0.0, dtype)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
         self.cell, self.engine = cell, check_name(engine)
-        sizes, biases = Sizes(input_size, hidden_size, hidden_size), "two" if bias else "none"
+        sizes, biases = (Sizes(input_size, hidden_size, hidden_size), "two" if bias else "none")
         self._jobs = {p: engines.Job(cell, sizes, biases, products=p) for p in PRODUCT_DTYPES}
         self._prepare()
         self._names = names_of(cell, biases, "", learned=False)
@@ -79,7 +79,10 @@ class _SingleStep(nn.Module):
         rows = x.unsqueeze(0) if x.dim() == 1 else x
         shape = (*x.shape[:-1], self.hidden_size)
         like = weights[0]
-        given = tuple(_checked(s, i, shape, like, products) for i, s in enumerate(states))
+        given = tuple(
+            _checked(s, f"hx[{i}]" if len(states) > 1 else "hidden", shape, like, products)
+            for i, s in enumerate(states)
+        )
         lifted = tuple(s.reshape(1, rows.shape[0], self.hidden_size) for s in given)
         inputs = engines.Inputs(rows.unsqueeze(0), lifted, (), weights, (), ())
         _, *new = engines.run(self._jobs[products], inputs, self.engine)
@@ -87,21 +90,34 @@ class _SingleStep(nn.Module):
 
 
 def _checked(
-    state: Any, i: int, shape: tuple[int, ...], like: Tensor, products: str | None
+    state: Any, what: str, shape: tuple[int, ...], like: Tensor, products: str | None
 ) -> Tensor:
     """A given state in the right kind, or zeros."""
-    what = f"hx[{i}]"
+    hx = what if what.startswith("hx") else "hx"
     if state is None:
         return like.new_zeros(shape)
     if not isinstance(state, Tensor):
-        raise DtypeError(f"{what} is a {type(state).__name__}; expected a tensor {list(shape)}.")
+        raise DtypeError(f"{hx} is a {type(state).__name__}; expected a tensor {list(shape)}.")
     if tuple(state.shape) != shape:
-        raise ShapeError(f"{what} has shape {list(state.shape)}; expected {list(shape)}.")
+        raise ShapeError(f"{_misfit(state, what, shape)} ({hx} has shape {list(state.shape)}).")
     if state.dtype != like.dtype and not (products and state.dtype.is_floating_point):
-        raise DtypeError(f"{what} has dtype {state.dtype}; expected {like.dtype}, the weights'.")
+        raise DtypeError(f"{hx} has dtype {state.dtype}; expected {like.dtype}, the weights'.")
     if state.device != like.device:
-        raise DeviceError(f"{what} is on {state.device}; expected {like.device}, where x is.")
+        raise DeviceError(f"{hx} is on {state.device}; expected {like.device}, where x is.")
     return state.to(like.dtype)
+
+
+def _misfit(state: Tensor, what: str, shape: tuple[int, ...]) -> str:
+    """Why a state does not fit, in torch's words."""
+    if state.dim() not in {1, 2}:
+        return f"Expected {what} to be 1D or 2D, got {state.dim()}D instead"
+    i = what[3:-1] if what.startswith("hx") else 0  # torch counts them hidden0, hidden1
+    if state.dim() == len(shape) and state.shape[-1] == shape[-1]:
+        return f"Input batch size {shape[0]} doesn't match hidden{i} batch size {state.shape[0]}"
+    if state.dim() == len(shape):
+        got, expected = state.shape[-1], shape[-1]
+        return f"hidden{i} has inconsistent hidden_size: got {got}, expected {expected}"
+    return f"Expected {what} of shape {list(shape)}, got {list(state.shape)}"
 
 
 class RNNCell(_SingleStep):
@@ -128,6 +144,11 @@ class RNNCell(_SingleStep):
         cell = elman(nonlinearity)
         super().__init__(cell, input_size, hidden_size, bias, device, dtype, engine)
         self.nonlinearity = nonlinearity
+
+    def extra_repr(self) -> str:
+        """The sizes, and what differs from the defaults."""
+        relu = "" if self.nonlinearity == "tanh" else f", nonlinearity={self.nonlinearity}"
+        return super().extra_repr() + relu
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next hidden state; hx is zeros if None."""
@@ -184,9 +205,7 @@ class LSTMCell(_SingleStep):
         super().__init__(CATALOGUE["lstm"], input_size, hidden_size, bias, device, dtype, engine)
 
     def forward(
-        self,
-        input: Tensor,
-        hx: tuple[Tensor, Tensor] | None = None,
+        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, Tensor]:
         """The next hidden and cell state; hx is zeros if None."""
         if hx is not None and (not isinstance(hx, tuple | list) or len(hx) != 2):

@@ -42,8 +42,14 @@ class StateLayout:
         self.cell, self.widths, self.directions = cell, list(widths), directions
         self.uniform = len(set(self.widths)) == 1
 
-    def split(self, hx: Any, batch: int, like: Tensor) -> list[LayerState]:
+    def split(self, hx: Any, batch: int, like: Tensor, *, batched: bool = True) -> list[LayerState]:
         """One tuple of states for each layer and direction, from the caller's hx.
+
+        Args:
+            hx: States [..., B, w].
+            batch: B.
+            like: A tensor of the dtype and device wanted.
+            batched: Whether the caller's own states have the axis B, for messages.
 
         Raises:
             DtypeError: not tensors, or of another dtype.
@@ -51,25 +57,34 @@ class StateLayout:
             ShapeError: a wrong number of states, or wrong sizes.
         """
         if self.uniform:
-            return self._split_group(hx, len(self.widths), self.widths[0], batch, like, "hx")
+            layers, widths = len(self.widths), self.widths[0]
+            return self._split_group(hx, layers, widths, batch, like, "hx", batched=batched)
         if not isinstance(hx, list) or len(hx) != len(self.widths):
             raise ShapeError(
                 f"hx is {_describe(hx)}; expected a list of {len(self.widths)}, one a layer, "
                 f"since the layers differ in width."
             )
         groups = [
-            self._split_group(part, 1, widths, batch, like, f"hx[{i}]")
+            self._split_group(part, 1, widths, batch, like, f"hx[{i}]", batched=batched)
             for i, (part, widths) in enumerate(zip(hx, self.widths, strict=True))
         ]
         return [state for group in groups for state in group]
 
     def _split_group(
-        self, hx: Any, layers: int, widths: tuple[int, ...], batch: int, like: Tensor, what: str
+        self,
+        hx: Any,
+        layers: int,
+        widths: tuple[int, ...],
+        batch: int,
+        like: Tensor,
+        what: str,
+        *,
+        batched: bool,
     ) -> list[LayerState]:
         states = self._listed(hx, len(widths), what)
         count = layers * self.directions
         checked = [
-            self._checked(state, i, (count, batch, width), like)
+            self._checked(state, i, (count, batch, width), like, batched=batched)
             for i, (state, width) in enumerate(zip(states, widths, strict=True))
         ]
         return [tuple(state[:, place] for state in checked) for place in range(count)]
@@ -88,7 +103,9 @@ class StateLayout:
             raise ShapeError(f"{what} has {len(hx)} states; expected {count}: ({names}).")
         return tuple(hx)
 
-    def _checked(self, state: Any, i: int, size: tuple[int, int, int], like: Tensor) -> Tensor:
+    def _checked(
+        self, state: Any, i: int, size: tuple[int, int, int], like: Tensor, *, batched: bool
+    ) -> Tensor:
         """A state as [D, layers * directions, B, w]."""
         depth = self.cell.depth
         what = f"hx, state {self.cell.states[i].name!r}"
@@ -96,8 +113,12 @@ class StateLayout:
             raise DtypeError(f"{what}: got {_describe(state)}; expected a tensor.")
         sizes = {size, (depth, *size)} if depth > 1 else {size}
         if tuple(state.shape) not in sizes:
-            found = (depth, *size) if state.dim() == 4 and depth > 1 else size
-            raise ShapeError(f"{what}: Expected hidden[{i}] size {found}, got {list(state.shape)}")
+            want = (depth, *size) if state.dim() == 4 and depth > 1 else size
+            want, got = (
+                tuple(shape) if batched else (*shape[:-2], *shape[-1:])
+                for shape in (want, state.shape)
+            )
+            raise ShapeError(f"{what}: Expected hidden[{i}] size {want}, got {list(got)}")
         if state.dtype != like.dtype:
             raise DtypeError(
                 f"{what} has dtype {state.dtype}; expected {like.dtype}, the weights'."

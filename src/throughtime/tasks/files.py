@@ -4,11 +4,12 @@ import gzip
 import re
 import zlib
 from pathlib import Path
+from typing import Literal
 
 from throughtime.errors import DataError
 from throughtime.tasks.vocabulary import Unit
 
-__all__ = ["find_parts", "read_text"]
+__all__ = ["find_part", "list_files", "read_text"]
 
 _PARTS = {"train": {"train", "training"}, "valid": {"valid", "validation", "val", "dev"}}
 _SHOWN_FILES = 6
@@ -39,17 +40,34 @@ def read_text(path: Path, unit: Unit) -> str:
         raise DataError(_not_text(path, found)) from None
 
 
-def find_parts(folder: Path) -> dict[str, Path]:
-    """The files of a folder that hold the `train` and the `valid` part, found by their names.
+def list_files(folder: Path) -> list[Path]:
+    """The files of a folder by name, hidden ones left out.
 
     Raises:
-        DataError: One of the two is missing, or several have the name.
+        DataError: The folder cannot be read.
     """
     try:
-        files = sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
+        return sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith("."))
     except OSError as error:
         raise _unreadable(folder, error) from error
-    return {part: _only(folder, files, part) for part in _PARTS}
+
+
+def find_part(files: list[Path], folder: Path, part: Literal["train", "valid"]) -> Path:
+    """The one file among those of a folder whose name has the word for a part in it.
+
+    Raises:
+        DataError: There is none, or more than one.
+    """
+    # Whole words, so that ptb.train.txt.gz and train.tokens count, but constraint.txt does not.
+    found = [p for p in files if _PARTS[part] & set(re.split("[^a-z]+", p.name.lower()))]
+    if len(found) == 1:
+        return found[0]
+    seen = [p.name for p in found or files]
+    shown = ", ".join(seen[:_SHOWN_FILES]) + (", ..." if len(seen) > _SHOWN_FILES else "")
+    raise DataError(
+        f"the folder {folder} has {len(found) or 'no'} files named {part}; expected one, such as "
+        f"{part}.txt, among: {shown or 'nothing'}. Name it so, or give one text file to be split."
+    )
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -76,18 +94,4 @@ def _not_text(path: Path, found: str) -> str:
     return (
         f"{path} is not a text in UTF-8: {found}. "
         "Give --unit byte to learn its bytes, or convert it to UTF-8 first."
-    )
-
-
-def _only(folder: Path, files: list[Path], part: str) -> Path:
-    names = _PARTS[part]
-    # Words of a name, so that both ptb.train.txt.gz and train.tokens count, but not constraint.
-    found = [p for p in files if names & set(re.split("[^a-z]+", p.name.lower()))]
-    if len(found) == 1:
-        return found[0]
-    seen = [p.name for p in found or files]
-    shown = ", ".join(seen[:_SHOWN_FILES]) + (", ..." if len(seen) > _SHOWN_FILES else "")
-    raise DataError(
-        f"the folder {folder} has {len(found) or 'no'} files named {part}; expected one, such as "
-        f"{part}.txt, among: {shown or 'nothing'}. Name it so, or give one text file to be split."
     )

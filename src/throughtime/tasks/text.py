@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from throughtime.errors import ConfigError, DataError
-from throughtime.tasks.files import find_parts, read_text
+from throughtime.tasks.files import find_part, list_files, read_text
 from throughtime.tasks.vocabulary import Unit, Vocabulary, build_vocabulary, check_unit
 
 __all__ = ["Corpus", "load_corpus"]
@@ -59,11 +59,11 @@ def load_corpus(
 
     Args:
         source: A file in UTF-8, packed if its name ends in .gz; or a folder with one file named
-            train and one named valid (validation, val, dev), as in ptb.train.txt.gz; or None for
-            the manual that comes with Python.
+            train and one named valid (validation, val, dev), as in ptb.train.txt.gz, or with a
+            single file, which is parted; or None for the manual that comes with Python.
         unit: What a symbol is.
         valid_fraction: Part of a file, from its end, kept for validation. Of the manual it is the
-            last whole topics that come nearest to it; a folder is parted already.
+            last whole topics that come nearest to it; two files are parted already.
         max_size: Largest number of symbols; see `build_vocabulary`.
 
     Raises:
@@ -79,8 +79,8 @@ def load_corpus(
     if source is None:
         return _number(_manual(valid_fraction), unit, max_size)
     path = Path(source)
-    parts = _folder(path, unit) if path.is_dir() else _file(path, unit, valid_fraction)
-    return _number(parts, unit, max_size)
+    part = _folder if path.is_dir() else _file
+    return _number(part(path, unit, valid_fraction), unit, max_size)
 
 
 class _Parts(NamedTuple):
@@ -116,16 +116,18 @@ def _file(path: Path, unit: Unit, valid_fraction: float) -> _Parts:
     cut = int(len(text) * (1.0 - valid_fraction))
     while unit == "word" and cut and not text[cut - 1].isspace():
         cut -= 1  # a word stays whole
-    name = Path(path.name.removesuffix(".gz")).stem
     split = f"the last {100.0 * valid_fraction:.4g} % of the text are for validation"
+    name = Path(path.name.removesuffix(".gz")).stem
     return _Parts(name, [text[:cut]], [text[cut:]], split)
 
 
-def _folder(path: Path, unit: Unit) -> _Parts:
-    files = find_parts(path)
-    train, valid = (read_text(files[part], unit) for part in ("train", "valid"))
-    split = f"{files['valid'].name} is for validation"
-    return _Parts(path.resolve().name or "text", [train], [valid], split)
+def _folder(path: Path, unit: Unit, valid_fraction: float) -> _Parts:
+    name, files = path.resolve().name or "text", list_files(path)
+    if len(files) == 1:
+        return _file(files[0], unit, valid_fraction)._replace(name=name)
+    train, valid = find_part(files, path, "train"), find_part(files, path, "valid")
+    split = f"{valid.name} is for validation"
+    return _Parts(name, [read_text(train, unit)], [read_text(valid, unit)], split)
 
 
 def _number(parts: _Parts, unit: Unit, max_size: int | None) -> Corpus:

@@ -27,10 +27,7 @@ class Pace(NamedTuple):
 
 
 def measure_pace(
-    state: TrainingState,
-    windows: Windows,
-    config: OptimiserConfig,
-    valid: np.ndarray[Any, Any],
+    state: TrainingState, windows: Windows, config: OptimiserConfig, valid: np.ndarray[Any, Any]
 ) -> Pace:
     """Time 20 updates of a state that is thrown away afterwards, and a piece of a validation.
 

@@ -16,6 +16,7 @@ from throughtime.errors import ConfigError
 
 __all__ = [
     "DataConfig",
+    "Device",
     "ModelConfig",
     "OptimiserConfig",
     "RunConfig",
@@ -23,6 +24,8 @@ __all__ = [
     "config_from",
     "parse_duration",
 ]
+
+Device = Literal["auto", "cpu", "cuda"]
 
 _UNIT_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
 
@@ -69,7 +72,7 @@ class ModelConfig:
     """What learns it."""
 
     cell: str = "lstm"
-    """Cell of the recurrent layers, a name of throughtime.cells.CATALOGUE."""
+    """Cell of the layers: lstm, gru, rnn, mgu, ... any name of throughtime.cells.CATALOGUE."""
     layers: int = 1
     """Recurrent layers."""
     hidden: int = 256
@@ -165,7 +168,7 @@ class RunConfig:
     """Seconds between two saves, the most that a crash can lose."""
     seed: int = 0
     """Seed of the weights and of dropout."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Device = "auto"
     """Where to train; auto takes a GPU if torch sees one."""
 
     def __post_init__(self) -> None:

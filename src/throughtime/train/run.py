@@ -28,12 +28,7 @@ from throughtime.train.evaluate import mean_nll_nats
 from throughtime.train.generate import generate
 from throughtime.train.loop import Ending, Hooks, Limits, UpdateRecord
 from throughtime.train.runlock import RunLock
-from throughtime.train.score import (
-    baseline_scores,
-    metric_name,
-    metric_value,
-    symbols_per_char,
-)
+from throughtime.train.score import baseline_scores, metric_name, metric_value, symbols_per_char
 from throughtime.train.signals import StopRequest
 from throughtime.train.state import TrainingState, weights
 from throughtime.train.watch import Plan, Result, Validation, Watch

@@ -11,7 +11,7 @@ from throughtime.models import LanguageModel
 from throughtime.records import RunFolder
 from throughtime.tasks import Vocabulary, load_corpus
 from throughtime.train.checkpoint import load_model
-from throughtime.train.config import TrainConfig, config_from
+from throughtime.train.config import Device, TrainConfig, config_from
 from throughtime.train.evaluate import mean_nll_nats
 from throughtime.train.score import metric_name, metric_value
 from throughtime.train.setup import make_model, resolve_device
@@ -62,7 +62,7 @@ def load_run(folder: Path) -> SavedRun:
     return SavedRun(model.eval(), vocabulary, config, saved.meta["corpus_sha256"])
 
 
-def evaluate_run(folder: Path, data: Path | None = None, *, device: str = "auto") -> Evaluation:
+def evaluate_run(folder: Path, data: Path | None = None, *, device: Device = "auto") -> Evaluation:
     """Score the model of a run on a text.
 
     Of the text that the run learnt, and of a folder, that is the validation part; another file is

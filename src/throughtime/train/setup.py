@@ -1,6 +1,7 @@
 """How do options become the objects that train?"""
 
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -8,7 +9,7 @@ from throughtime.cells import CATALOGUE
 from throughtime.declare import Cell
 from throughtime.errors import ConfigError
 from throughtime.models import LanguageModel
-from throughtime.train.config import ModelConfig, TrainConfig
+from throughtime.train.config import Device, ModelConfig, TrainConfig
 from throughtime.train.optimise import make_optimiser
 from throughtime.train.state import TrainingState
 
@@ -29,12 +30,14 @@ def find_cell(name: str) -> Cell:
     return CATALOGUE[name]
 
 
-def resolve_device(name: str) -> torch.device:
+def resolve_device(name: Device) -> torch.device:
     """The device that `auto`, `cpu` or `cuda` means here.
 
     Raises:
-        ConfigError: `cuda` is asked for and torch sees no GPU.
+        ConfigError: It is none of these, or `cuda` and torch sees no GPU.
     """
+    if name not in get_args(Device):
+        raise ConfigError(f"device is {name!r}; expected one of {', '.join(get_args(Device))}.")
     has_gpu = torch.cuda.is_available()
     if name == "cuda" and not has_gpu:
         raise ConfigError("device is 'cuda', but torch sees no GPU. Give --device cpu or auto.")

@@ -11,11 +11,12 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Remember the first Ctrl-C or SIGTERM; let the second one end the process at once.
+    """Remember the first Ctrl-C or SIGTERM; leave the second one to the handlers of before.
 
     The loop asks `signal_number` between updates, so the first signal ends it at a point from
-    which it can go on. Saves are atomic, so the second may come at any moment. Outside the main
-    thread Python delivers no signals, and nothing is installed.
+    which it can go on. The second one meets what was there before: a KeyboardInterrupt, which may
+    come at any moment, since saves are atomic. Outside the main thread Python delivers no signals,
+    and nothing is installed.
     """
 
     def __init__(self) -> None:
@@ -33,10 +34,12 @@ class StopRequest:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._restore()
 
     def _note(self, number: int, _frame: FrameType | None) -> None:
         self.signal_number = number
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_DFL)
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

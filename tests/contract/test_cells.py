@@ -16,7 +16,7 @@ UNKNOWN_TO_VENDOR = {"no steps"}
 def test_every_cell_keeps_every_line_on_every_engine(name):
     report = check_cell(CELLS[name])
     lines = {e: {n.check for n in report.lines if n.engine == e} for e in ("reference", "vendor")}
-    assert lines["reference"] == {"adjoint"} | EVERY_CHECK
+    assert lines["reference"] == {"finite", "adjoint"} | EVERY_CHECK
     assert lines["vendor"] == ({"engine"} | EVERY_CHECK if name in ON_VENDOR else set())
     refused = {(n.engine, n.check) for n in report.lines if n.error is None}
     assert refused == {("vendor", check) for check in UNKNOWN_TO_VENDOR if name in ON_VENDOR}
@@ -34,7 +34,7 @@ def test_other_sizes(name, sizes):
     check_cell(CELLS[name], input_size=sizes[0], hidden_size=sizes[1])
 
 
-@pytest.mark.parametrize("hidden_size, proj_size", [(2, 1), (8, 7), (33, 4)])
+@pytest.mark.parametrize(("hidden_size", "proj_size"), [(2, 1), (8, 7), (33, 4)])
 def test_other_projections(hidden_size, proj_size):
     report = check_cell(CELLS["lstm_projection"], hidden_size=hidden_size, proj_size=proj_size)
     assert f"P={proj_size}" in str(report)

@@ -49,7 +49,7 @@ def by_layer(name, layer, x, hx, lengths, reset):
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=["float64", "float32"])
 @pytest.mark.parametrize("resets", [False, True], ids=["whole", "resets"])
 @pytest.mark.parametrize("lengths", [[T] * B, LENGTHS], ids=["full", "lengths"])
-@pytest.mark.parametrize("name, engine", CASES)
+@pytest.mark.parametrize(("name", "engine"), CASES)
 def test_a_layer_equals_a_loop_by_hand(name, engine, lengths, resets, dtype):
     layer = layer_of(name, engine, dtype)
     cell = hand_written.CELLS[name]

@@ -78,7 +78,9 @@ def test_a_cell_that_is_not_finite_is_named():
     def rooted(x, h):
         return tt.sqrt(tt.affine("a", x, h))
 
-    with pytest.raises(AssertionError, match=r"rooted breaks 1 of 1 lines:\s+BROKEN inf .*finite"):
+    with pytest.raises(
+        AssertionError, match=r"rooted breaks 1 of 1 lines:\s+BROKEN inf of 0e\+00 +finite"
+    ):
         check_cell(rooted)
 
 
@@ -88,5 +90,5 @@ def test_a_cell_whose_gradient_alone_is_not_finite_is_named():
         a = tt.affine("a", x, h)
         return tt.where(a > 0.0, tt.sqrt(a), 0.1 * a)  # 0 * NaN where a < 0, as in torch
 
-    with pytest.raises(AssertionError, match="finite.*in gradient of x"):
+    with pytest.raises(AssertionError, match=r"finite.*in gradient of x"):
         check_cell(chosen)

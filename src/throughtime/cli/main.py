@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as leave:
         return int(leave.code or 0)
     except KeyboardInterrupt:
+        _complain("stopped at once; what was saved before is intact.")
         return 128 + signal.SIGINT
     except BrokenPipeError:
         # Whoever read our output has gone; without this Python complains once more at exit.

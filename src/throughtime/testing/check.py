@@ -9,8 +9,7 @@ from throughtime.declare import Cell
 from throughtime.engine.dispatch import FASTEST_FIRST, REFERENCE
 from throughtime.errors import DtypeError
 from throughtime.testing.bench import Bench
-from throughtime.testing.checks import ADJOINT, CHECKS, ENGINE, Check, by_hand
-from throughtime.testing.outcome import not_finite
+from throughtime.testing.checks import ADJOINT, CHECKS, ENGINE, FINITE, Check
 from throughtime.testing.report import CellReport, Line
 from throughtime.testing.sample import Sample, draw, sizes_for
 
@@ -71,22 +70,17 @@ def check_cell(
 
 
 def _lines(sample: Sample) -> list[Line]:
-    bad = not_finite(by_hand(sample, sample.job(), sample.inputs))
-    if bad:  # nothing can be compared with it
-        what = "outputs and gradients are finite"
-        return [Line("finite", what, REFERENCE.name, math.inf, 0.0, ", ".join(bad))]
-    found: list[Line] = []
+    found = [_line(FINITE, Bench(REFERENCE, sample))]
     for engine in reversed(FASTEST_FIRST):
-        bench = Bench(engine, sample)
-        if engine.refusal(sample.job(all_states=False), sample.inputs) is None:
+        refusal = engine.refusal(sample.job(all_states=False), sample.inputs)
+        if refusal is None and not found[0].broken:  # else nothing can be compared
             first = ADJOINT if engine is REFERENCE else ENGINE
-            found += [_line(check, bench) for check in (first, *CHECKS)]
+            found += [_line(check, Bench(engine, sample)) for check in (first, *CHECKS)]
     return found
 
 
 def _line(check: Check, bench: Bench) -> Line:
     """Measure one line; whatever is raised breaks it."""
-    bench.refusals.clear()
     try:
         worst = max(check.measure(bench), key=lambda d: d.error, default=None)
     except Exception as error:  # noqa: BLE001 (a line that cannot be measured is broken)

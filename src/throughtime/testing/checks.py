@@ -3,6 +3,7 @@
 A line takes a bench and yields differences; none at all means that the engine refuses this.
 """
 
+import math
 import pickle  # noqa: TID251 (whether a cell survives it is one of the lines)
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -26,6 +27,12 @@ from throughtime.testing.sample import Sample
 ROUNDING = 1e-12  # the same float64 sums in another order differ by some T * H * 1e-16
 EXACT = 0.0
 MASKS = ((False, False), (True, False), (True, True))
+
+
+def _finite(bench: Bench) -> Iterator[Difference]:
+    found = bench.result(bench.sample.job(), bench.inputs())
+    bad = [name for name, value in found.items() if not value.isfinite().all()]
+    yield Difference(math.inf if bad else 0.0, ", ".join(bad))
 
 
 def by_hand(sample: Sample, job: Job, inputs: Inputs) -> Outcome:
@@ -229,6 +236,7 @@ class Check(NamedTuple):
     measure: Callable[[Bench], Iterator[Difference]]
 
 
+FINITE = Check("finite", "outputs and gradients are finite", EXACT, _finite)
 ADJOINT = Check("adjoint", "the graph and its adjoint by hand give the same", ROUNDING, _adjoint)
 ENGINE = Check("engine", "gives what the reference gives", ROUNDING, _engine)
 CHECKS = (

@@ -86,8 +86,3 @@ def _distance(name: str, got: Tensor, want: Tensor) -> Difference:
         return Difference(0.0, name)
     error = (got - want).abs().max().item() / max(1.0, want.abs().max().item())
     return Difference(math.inf if math.isnan(error) else error, name)
-
-
-def not_finite(found: Outcome) -> list[str]:
-    """The names of tensors that hold an infinity or something that is not a number."""
-    return [name for name, value in found.items() if not value.isfinite().all()]

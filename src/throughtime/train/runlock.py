@@ -14,7 +14,7 @@ from throughtime.records import RunFolder
 __all__ = ["RunLock"]
 
 _HELD: "weakref.WeakSet[RunLock]" = weakref.WeakSet()
-_PATIENCE_S = 0.2
+_PATIENCE_S = 0.5
 
 
 class RunLock:

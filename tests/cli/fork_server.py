@@ -7,8 +7,10 @@ such a number it waits and prints the exit status. `CommandServer` is the other 
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import threading
 from importlib import import_module
 from pathlib import Path
 
@@ -17,6 +19,7 @@ _LOADED = (
     "throughtime.train.run",
 )  # fmt: skip
 
+_PATIENCE_S = 60.0
 _LET_THROUGH = 99  # what `main` should have caught came through
 
 __all__ = ["Command", "CommandServer"]
@@ -64,8 +67,13 @@ class Command:
         os.kill(self.pid, number)
 
     def wait(self) -> int:
-        """Its exit status, negative for a signal."""
-        return self._server.ask([self.pid])
+        """Its exit status, negative for a signal; one that does not end is killed in the end."""
+        killer = threading.Timer(_PATIENCE_S, self.send, [signal.SIGKILL])
+        killer.start()
+        try:
+            return self._server.ask([self.pid])
+        finally:
+            killer.cancel()
 
     @property
     def stdout(self) -> str:

@@ -69,7 +69,8 @@ def test_a_stack_equals_its_layers(name, widths, bidirectional):
     x = torch.randn(T, B, I, dtype=torch.float64, requires_grad=True)
     options = {"lengths": LENGTHS, "reset": torch.rand(T, B) < 0.2}
     # States that the layers themselves reach: a clock counts, it is not any number.
-    start = one_after_the_other(parts, torch.randn_like(x), [None] * len(parts))[1]
+    with torch.no_grad():
+        start = one_after_the_other(parts, torch.randn_like(x), [None] * len(parts))[1]
     hx = start if len(set(widths)) > 1 else joined(start)
 
     output, last, every = stack(x, hx, return_all_states=True, **options)

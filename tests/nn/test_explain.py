@@ -1,0 +1,84 @@
+"""Which engine runs a layer, and does it say why?"""
+
+import pytest
+import torch
+
+import throughtime as tt
+from contract.own_cells import CELLS
+from throughtime import engine as engines
+from throughtime.errors import ConfigError, EngineError
+
+X = torch.zeros(4, 2, 3)
+
+
+def lines_of(layer, *call, **options):
+    return layer.explain(*call, **options).splitlines()
+
+
+def test_a_cell_of_torchs_goes_to_its_fused_op():
+    first, *_ = lines_of(tt.LSTM(3, 5))
+    assert first == "vendor: torch's own fused op (oneDNN or cuDNN)"
+
+
+def test_a_cell_of_a_user_goes_there_too_if_its_equations_do():
+    @tt.cell("cell hidden", emit=lambda hidden: hidden)
+    def mine(x, cell, hidden):
+        out, keep, write, add = tt.affine("out keep write add", x, hidden)
+        cell = cell * tt.sigmoid(keep) + tt.tanh(add) * tt.sigmoid(write)
+        return cell, tt.tanh(cell) * tt.sigmoid(out)
+
+    @tt.cell("hidden cell")
+    def permuted(x, cell, hidden):
+        out, keep, write, add = tt.affine("out keep write add", hidden, x)
+        cell = cell * tt.sigmoid(keep) + tt.tanh(add) * tt.sigmoid(write)
+        return tt.tanh(cell) * tt.sigmoid(out), cell
+
+    assert lines_of(tt.Recurrent(permuted, 3, 5))[0].startswith("vendor")
+    # The states in another order are another cell: hx would be another one.
+    assert lines_of(tt.Recurrent(mine, 3, 5))[0].startswith("reference")
+
+
+def test_another_cell_goes_to_the_reference_and_it_says_why():
+    first, second = lines_of(tt.Recurrent(CELLS["mgu"], 3, 5))
+    assert first.startswith("reference: ")
+    assert second == "  not vendor: the equations of mgu are not those of torch's RNN, LSTM or GRU"
+
+
+def test_the_call_counts_too():
+    layer = tt.LSTM(3, 5)
+    assert lines_of(layer, X)[0].startswith("vendor")
+    assert "no steps" in lines_of(layer, X[:0])[1]
+    assert "every step" in lines_of(layer, X, return_all_states=True)[1]
+    assert lines_of(layer, X, lengths=[0, 3], reset=X[..., 0] > 0)[0].startswith("vendor")
+
+
+def test_an_engine_asked_for_is_the_reason():
+    layer = tt.LSTM(3, 5, engine="reference")
+    assert lines_of(layer)[1] == "  not vendor: engine='reference' was asked for"
+
+
+@pytest.mark.parametrize("call", [{"input": X[:0]}, {"input": X, "return_all_states": True}])
+def test_an_engine_named_is_used_or_refused(call):
+    with pytest.raises(EngineError, match=r"engine='vendor' cannot do this: .* 'reference' here"):
+        tt.LSTM(3, 5, engine="vendor")(**call)
+    tt.LSTM(3, 5)(**call)
+
+
+@pytest.mark.parametrize("name", ["reference", "vendor"])
+def test_the_engine_named_is_the_one_that_runs(name, monkeypatch):
+    ran = []
+    for engine in engines.dispatch.FASTEST_FIRST:
+        spied = engine._replace(
+            sequence=lambda job, inputs, e=engine: ran.append(e.name) or e.sequence(job, inputs)
+        )
+        monkeypatch.setattr(engines.dispatch, engine.name.upper(), spied)
+    fastest = (engines.dispatch.VENDOR, engines.dispatch.REFERENCE)
+    monkeypatch.setattr(engines.dispatch, "FASTEST_FIRST", fastest)
+    with torch.no_grad():
+        tt.LSTM(3, 5, engine=name)(X)
+    assert ran == [name]
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(ConfigError, match="engine='fast' is unknown; it must be one of auto"):
+        tt.LSTM(3, 5, engine="fast")

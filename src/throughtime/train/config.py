@@ -160,7 +160,7 @@ class RunConfig:
     """Time to train in, such as 90s or 1h30m; 2m if no number of updates is given."""
     updates: int | None = None
     """Number of updates; without it the budget is turned into one, once, by timing 20."""
-    validations: int = 10
+    validations: int = 5
     """Times the validation text is scored during the run."""
     sample: int = 200
     """Symbols that the model writes after each validation."""

@@ -103,8 +103,8 @@ def check_same_kind(name: str, x: Tensor, weight: Tensor, *, autocast: bool) -> 
     """Check an input's dtype and device against the weights'."""
     if not x.dtype.is_floating_point or (x.dtype != weight.dtype and not autocast):
         raise DtypeError(
-            f"{name}: RNN input dtype {x.dtype} does not match weight dtype {weight.dtype}. Convert "
-            f"input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
+            f"{name}: RNN input dtype {x.dtype} does not match weight dtype {weight.dtype}. "
+            f"Convert input: input.to({weight.dtype}), or convert model: model.to({x.dtype})"
         )
     if x.device != weight.device:
         raise DeviceError(

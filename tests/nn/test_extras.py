@@ -103,6 +103,11 @@ def test_the_callers_values_lie_as_the_input_does():
     assert torch.equal(layer(x[0], extras={"m": given[0]})[0], torch.cat([given[0]] * 2, -1))
 
 
+def test_a_value_for_a_whole_sequence_without_a_batch():
+    layer, given = tt.Recurrent(showing("sequence"), I, H), torch.rand(H)
+    assert torch.equal(layer(torch.randn(T, I), extras={"m": given})[0], given.expand(T, H))
+
+
 def test_in_reverse_a_steps_value_stays_with_its_input():
     cell = tt.cell("h", extras=[Extra("gap", width=1)])(
         lambda x, h, gap: tt.tanh(tt.affine("a", x, gap * h))

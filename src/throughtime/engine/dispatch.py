@@ -55,8 +55,10 @@ def choose(job: Job, inputs: Inputs | None, name: str) -> Engine:
     """The engine for a job: the one named, or for "auto" the fastest that can do it.
 
     Raises:
+        ConfigError: there is no such engine.
         EngineError: the engine named cannot do the job.
     """
+    check_name(name)
     for engine in FASTEST_FIRST:
         if name in {"auto", engine.name}:
             reason = engine.refusal(job, inputs)

@@ -5,7 +5,7 @@ import torch
 
 import throughtime as tt
 from contract.own_cells import CELLS, OWN_CELLS
-from throughtime.errors import DtypeError
+from throughtime.errors import ConfigError, DtypeError
 from throughtime.testing import check_cell
 
 
@@ -71,6 +71,21 @@ def test_the_seed_decides_the_numbers():
 def test_what_is_no_cell_is_refused():
     with pytest.raises(DtypeError, match="cell is a LSTM; expected a Cell"):
         check_cell(torch.nn.LSTM(2, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [
+        ("lstm", {"input_size": 0}),
+        ("lstm", {"hidden_size": -1}),
+        ("lstm", {"proj_size": 2}),
+        ("lstm_projection", {"proj_size": 5}),
+        ("lstm_projection", {"hidden_size": 1}),
+    ],
+)
+def test_sizes_that_no_layer_can_have_are_refused(name, sizes):
+    with pytest.raises(ConfigError, match=next(iter(sizes)) if name == "lstm" else "proj_size"):
+        check_cell(CELLS[name], **sizes)
 
 
 def test_a_cell_that_is_not_finite_is_named():

@@ -6,7 +6,7 @@ import torch
 import throughtime as tt
 from contract.own_cells import CELLS
 from nn.nested import assert_same, flattened
-from throughtime.errors import ShapeError
+from throughtime.errors import ConfigError, ShapeError
 
 T, B, I = 6, 3, 3
 LENGTHS = [4, 0, 6]
@@ -127,3 +127,12 @@ def test_every_state_has_its_layer_and_direction():
     hx = tuple(torch.randn(4, B, 4, dtype=torch.float64) for _ in "hc")
     _, last = stack(torch.zeros(0, B, I, dtype=torch.float64), hx)
     assert all(torch.equal(a, b) for a, b in zip(flattened(last), hx, strict=True))
+
+
+def test_a_cell_without_a_matrix_is_refused():
+    @tt.cell("h")
+    def counter(h):
+        return h + 1
+
+    with pytest.raises(ConfigError, match="counter has no matrix"):
+        tt.Recurrent(counter, 3, 5)

@@ -32,6 +32,11 @@ def check_layers(
             f"cell is a {type(cell).__name__}; expected a Cell, made with @throughtime.cell(...) "
             f"or taken from throughtime.cells.CATALOGUE."
         )
+    if not cell.affines:
+        raise ConfigError(
+            f"cell {cell.name} has no matrix, so no layer can learn or read x with it; expected at "
+            f'least one affine("name", x).'
+        )
     check_size("input_size", input_size)
     layers = check_size("num_layers", num_layers)
     several = isinstance(hidden_size, Sequence) and not isinstance(hidden_size, str)

@@ -42,7 +42,7 @@ def check_cell(
 
     Raises:
         AssertionError: a line is broken; the message names each with the error measured.
-        DtypeError: not a cell.
+        ThroughtimeError: not a cell, or sizes that no layer of it can have.
 
     Example:
         >>> import throughtime as tt

@@ -10,6 +10,7 @@ from throughtime.declare import Cell, Param
 from throughtime.declare.graph import walk
 from throughtime.declare.slots import Sizes
 from throughtime.engine import Inputs, Job
+from throughtime.nn.arguments import check_layers
 from throughtime.nn.extras import extra_values
 from throughtime.nn.parameters import bounded, fill_param, is_bounded
 from throughtime.testing.adjoint import forward
@@ -59,11 +60,16 @@ class Sample:
 
 
 def sizes_for(cell: Cell, input_size: int, hidden_size: int, proj_size: int | None) -> Sizes:
-    """The sizes of one layer; a projection gets a width of its own where none is given."""
+    """The sizes of one layer; a projection gets a width of its own where none is given.
+
+    Raises:
+        ThroughtimeError: no layer can have these sizes.
+    """
     projects = any(n.width == "projection" for n in walk((*cell.new, *cell.out)))
     if proj_size is None:
         smaller = (n for n in range(hidden_size // 2, hidden_size) if n not in {0, input_size})
         proj_size = next(smaller, 0) if projects else 0
+    check_layers(cell, input_size, hidden_size, 1, proj_size)
     return Sizes(input_size, hidden_size, proj_size or hidden_size)
 
 

@@ -5,14 +5,15 @@ import math
 import pytest
 
 from throughtime import cells
-from throughtime.cells import CATALOGUE
+from throughtime.cells import CATALOGUE, FACTORIES
 from throughtime.declare import Cell
 from throughtime.declare.graph import terms, walk
 
 NAMES = (
     "rnn rnn_relu rnn_sigmoid rnn_notes rnn_notes_relu rnn_notes_sigmoid lstm lstm_notes "
     "lstm_sigmoid lstm_peephole lstm_coupled lstm_projection gru gru_reset_before gru_notes mgu "
-    "indrnn mingru minlstm lru"
+    "indrnn mingru minlstm lru rnn_deep_input rnn_deep_transition rnn_deep_transition_shortcut "
+    "rnn_deep_output rhn lstm_layer_norm gru_layer_norm"
 )
 # What every step of a cell reads back: torch's state tuple, in torch's order.
 STATES = {
@@ -23,6 +24,7 @@ STATES = {
     "lru": ["h_re", "h_im"],
 }
 LINEAR = {"indrnn", "mingru", "minlstm", "lru"}  # no matrix on a past state
+NORMALISED = {"lstm_layer_norm", "gru_layer_norm"}  # sums over the units
 
 
 def test_the_names():
@@ -34,9 +36,17 @@ def test_a_cell_goes_by_its_name_and_has_a_source(name):
     cell = CATALOGUE[name]
     assert isinstance(cell, Cell)
     assert cell.name == name
-    assert getattr(cells, name) is cell
+    assert name in FACTORIES or getattr(cells, name) is cell
     assert name in cells.__all__
     assert any(year in cell.source for year in map(str, range(1990, 2025)))
+
+
+@pytest.mark.parametrize("name", FACTORIES)
+def test_a_factory_goes_by_its_cells_name_and_has_a_default(name):
+    assert getattr(cells, name) is FACTORIES[name]
+    assert name in cells.__all__
+    assert FACTORIES[name]().name == name
+    assert FACTORIES[name]() == CATALOGUE.get(name, FACTORIES[name]())
 
 
 @pytest.mark.parametrize("name", STATES)
@@ -45,11 +55,11 @@ def test_states_stand_in_torchs_order(name):
 
 
 @pytest.mark.parametrize("name", CATALOGUE)
-def test_no_cell_needs_row_operations_or_delays(name):
+def test_no_cell_needs_delays_nor_row_operations_but_for_a_norm(name):
     cell = CATALOGUE[name]
     back = cell.adjoint()
     graphs = [*cell.new, *cell.out, *back.step.states.values(), *back.step.gates.values()]
-    assert "row_sum" not in {n.op for n in walk(graphs)}
+    assert ("row_sum" in {n.op for n in walk(graphs)}) == (name in NORMALISED)
     assert cell.depth == 1
 
 
@@ -76,6 +86,9 @@ def test_a_reset_before_the_product_is_still_a_recurrent_matrix(name):
         ("gru", "r z n_x n_h"),
         ("gru_notes", "r z"),
         ("lru", ""),
+        ("rhn", "t1 a1 t2 a2"),
+        ("lstm_layer_norm", ""),
+        ("gru_layer_norm", ""),
     ],
 )
 def test_biases_are_where_the_source_has_them(name, biased):

@@ -61,6 +61,15 @@ TABLES = {
         "weight_y_2": (H, H),
         "weight_y_3": (H, I),
     },
+    "rnn_deep_input": VANILLA | {"bias": (2 * H,), "weight_a": (H, H)},
+    "rnn_deep_transition": VANILLA | {"bias": (2 * H,), "weight_a2": (H, H)},
+    "rnn_deep_transition_shortcut": {"weight_ih": (H, I), "weight_hh": (2 * H, H)}
+    | {"bias": (2 * H,), "weight_a2": (H, H)},
+    "rnn_deep_output": VANILLA | {"bias": (2 * H,), "weight_o": (H, H)},
+    "rhn": {"weight_ih": (2 * H, I), "weight_hh": (2 * H, H), "bias": (4 * H,)}
+    | {"weight_t2": (H, H), "weight_a2": (H, H)},
+    "lstm_layer_norm": GATED,
+    "gru_layer_norm": {"weight_ih": (3 * H, I), "weight_hh": (3 * H, H)},
 }
 
 

@@ -1,6 +1,20 @@
-"""Which published cells are there? `CATALOGUE` by name, and each cell by itself. No torch here."""
+"""Which published cells are there? `CATALOGUE` by name, and each cell by itself. No torch here.
 
+`FACTORIES` holds the functions that make a cell of as many layers as asked for, which all have a
+default; under a name that stands in both, the catalogue has the cell of the default.
+"""
+
+from collections.abc import Callable
+
+from throughtime.cells.deep import (
+    rhn,
+    rnn_deep_input,
+    rnn_deep_output,
+    rnn_deep_transition,
+    rnn_deep_transition_shortcut,
+)
 from throughtime.cells.diagonal import indrnn, lru
+from throughtime.cells.feedback import gf_gru, gf_lstm, gf_rnn
 from throughtime.cells.grus import gru, gru_notes, gru_reset_before
 from throughtime.cells.lstms import (
     lstm,
@@ -11,6 +25,7 @@ from throughtime.cells.lstms import (
     lstm_sigmoid,
 )
 from throughtime.cells.minimal import mgu, mingru, minlstm
+from throughtime.cells.normalised import gru_layer_norm, lstm_layer_norm
 from throughtime.cells.vanilla import (
     rnn,
     rnn_notes,
@@ -44,19 +59,41 @@ CATALOGUE: dict[str, Cell] = {
         mingru,
         minlstm,
         lru,
+        rnn_deep_input,
+        rnn_deep_transition(),
+        rnn_deep_transition_shortcut(),
+        rnn_deep_output,
+        rhn(),
+        lstm_layer_norm,
+        gru_layer_norm,
     )
+}
+
+FACTORIES: dict[str, Callable[..., Cell]] = {
+    "gf_rnn": gf_rnn,
+    "gf_lstm": gf_lstm,
+    "gf_gru": gf_gru,
+    "rnn_deep_transition": rnn_deep_transition,
+    "rnn_deep_transition_shortcut": rnn_deep_transition_shortcut,
+    "rhn": rhn,
 }
 
 __all__ = [
     "CATALOGUE",
+    "FACTORIES",
     "Cell",
+    "gf_gru",
+    "gf_lstm",
+    "gf_rnn",
     "gru",
+    "gru_layer_norm",
     "gru_notes",
     "gru_reset_before",
     "indrnn",
     "lru",
     "lstm",
     "lstm_coupled",
+    "lstm_layer_norm",
     "lstm_notes",
     "lstm_peephole",
     "lstm_projection",
@@ -64,7 +101,12 @@ __all__ = [
     "mgu",
     "mingru",
     "minlstm",
+    "rhn",
     "rnn",
+    "rnn_deep_input",
+    "rnn_deep_output",
+    "rnn_deep_transition",
+    "rnn_deep_transition_shortcut",
     "rnn_notes",
     "rnn_notes_relu",
     "rnn_notes_sigmoid",

@@ -30,6 +30,12 @@ def check_width(kind: str, width: object) -> None:
         )
 
 
+def check_count(what: str, value: object, least: int = 1) -> None:
+    """Refuse a number of layers and the like that is not a whole number from `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise DeclarationError(f"{what} is {value!r}; a whole number from {least} was expected.")
+
+
 def as_float(what: str, value: object) -> float:
     """A number as a float, so that 1 and 1.0 make one cell."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):

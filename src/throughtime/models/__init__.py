@@ -1,5 +1,17 @@
 """Which heads make a recurrent stack into a model of something?"""
 
+from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.language_model import LanguageModel
+from throughtime.models.scheduled_sampling import (
+    exponential_decay,
+    inverse_sigmoid_decay,
+    linear_decay,
+)
 
-__all__ = ["LanguageModel"]
+__all__ = [
+    "EncoderDecoder",
+    "LanguageModel",
+    "exponential_decay",
+    "inverse_sigmoid_decay",
+    "linear_decay",
+]

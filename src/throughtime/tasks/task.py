@@ -47,7 +47,8 @@ class Task(ABC):
 
     Attributes:
         name: What the command line calls it.
-        source: Where it was published, and how this one differs.
+        what: What is asked, in a few words.
+        source: Where it was published; how this one differs is said with the class.
         answer: "class": one of `output_size` symbols, trained by its negative log probability;
             "value": real numbers, by their mean squared error; "keys": independent bits, by the sum
             of their negative log probabilities.
@@ -55,10 +56,12 @@ class Task(ABC):
         length: The dial of its difficulty, in steps unless the task says otherwise.
         input_size: I.
         output_size: O, classes or values.
-        needs_lag: Over how many steps the answer depends on the input, at the least.
+        needs_lag: Over how many steps the answer depends on the input, at the least: in every row,
+            or in half of them where the task says so.
     """
 
     name: ClassVar[str]
+    what: ClassVar[str]
     source: ClassVar[str]
     answer: ClassVar[Answer]
     unit: ClassVar[str]

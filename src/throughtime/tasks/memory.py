@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from throughtime.tasks.generated import GeneratedTask, has_left_plateau, one_hot
+from throughtime.tasks.generated import GeneratedTask, one_hot
 from throughtime.tasks.task import Answer, Batch
 
 __all__ = ["Copy", "CopyTCN", "CopyVariable", "Memorisation"]
@@ -106,16 +106,13 @@ class Copy(_FixedRepeat):
     name: ClassVar[str] = "copy"
     what: ClassVar[str] = "repeat ten of 8 symbols after blanks, after a sign"
     source: ClassVar[str] = "Arjovsky et al. 2016"
+    has_criterion: ClassVar[bool] = False
     valid_rows: ClassVar[int] = 200
     test_rows: ClassVar[int] = 1_000
     symbols: ClassVar[int] = 8
     input_size = 10
     output_size = 9
     length: int = 100
-
-    def is_solved(self, score: float, wrong_share: float) -> bool:  # noqa: ARG002
-        """A score under a tenth of the memoryless one; ours."""
-        return has_left_plateau(self, score)
 
 
 @dataclass(frozen=True)
@@ -151,6 +148,7 @@ class CopyVariable(_Repeat):
     name: ClassVar[str] = "copy-variable"
     what: ClassVar[str] = "as copy, with up to as many blanks"
     source: ClassVar[str] = "Henaff et al. 2016"
+    has_criterion: ClassVar[bool] = False
     valid_rows: ClassVar[int] = 200
     test_rows: ClassVar[int] = 1_000
     symbols: ClassVar[int] = 8
@@ -160,19 +158,18 @@ class CopyVariable(_Repeat):
 
     @property
     def most_steps(self) -> int:
+        """Steps of the longest row there can be."""
         return self.length + 2 * _SHOWN + 1
 
     @property
     def needs_lag(self) -> int:
+        """From a symbol to its answer, in half of the rows."""
         return (self.length + 1) // 2 + _SHOWN + 1
 
     def baseline(self) -> float:
+        """10 ln 8 over the mean number of steps."""
         mean_steps = (self.length + 1) / 2 + 2 * _SHOWN + 1
         return _SHOWN * math.log(self.symbols) / mean_steps
-
-    def is_solved(self, score: float, wrong_share: float) -> bool:  # noqa: ARG002
-        """A score under a tenth of the memoryless one; ours."""
-        return has_left_plateau(self, score)
 
     def _draw_begin(self, rng: np.random.Generator, rows: int) -> np.ndarray:
         return _SHOWN + 1 + rng.integers(1, self.length + 1, rows)

@@ -31,10 +31,10 @@ class Music(Task):
     """The keys of frame t + 1 from the frames 1 ... t of a piece.
 
     The score is -sum_k [y_k ln p_k + (1 - y_k) ln(1 - p_k)] over the keys k, averaged over all real
-    frames that are predicted: frames weigh the same, whatever piece they are of. Held-out pieces are
-    read whole. A model without memory has p_k = (n_k + 1) / (N + 2), n_k the frames with key k among
-    the N of the training part. There is no criterion for having solved it: nobody knows how
-    much of a piece can be predicted.
+    frames that are predicted: a frame weighs the same in any piece. Held-out pieces are read whole.
+    A model without memory has p_k = (n_k + 1) / (N + 2), n_k the frames with key k among the N of
+    the training part. There is no criterion for having solved it: nobody knows how much of a piece
+    can be predicted.
 
     Attributes:
         path: An .npz with {train,valid,test}_roll, 0 or 1, all pieces one after the other, [frames,
@@ -71,22 +71,26 @@ class Music(Task):
 
     @property
     def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Keys."""
         return self._pieces["train"][0].shape[1]
 
     @property
     def output_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Keys."""
         return self.input_size
 
     @property
     def needs_lag(self) -> int:
-        """0: the frame before is read at the step that predicts; how much more counts is unknown."""
+        """0: the frame before is read at the step that predicts; what else counts is unknown."""
         return 0
 
     def batch(self, rng: np.random.Generator, rows: int) -> Batch:
+        """Excerpts of training pieces, all pieces equally likely."""
         pieces = self._pieces["train"]
         return self._stack([self._cut(pieces[i], rng) for i in rng.integers(0, len(pieces), rows)])
 
     def held_out(self, part: Part) -> Iterator[Batch]:
+        """All pieces of a part, whole, the longest first."""
         excerpts = sorted(map(self._whole, self._pieces[part]), key=lambda e: e.end - e.begin)
         while excerpts:
             rows = max(1, _FRAMES_AT_ONCE // excerpts[-1].end)
@@ -94,6 +98,7 @@ class Music(Task):
             del excerpts[-rows:]
 
     def baseline(self) -> float:
+        """Of independent keys, each as often as in the training part."""
         train = np.concatenate(self._pieces["train"])
         probability = (train.sum(0, dtype=np.float64) + 1.0) / (len(train) + 2.0)
         wanted = np.concatenate([

@@ -19,9 +19,9 @@ _DISTRACTORS = 4
 class TemporalOrder(GeneratedTask):
     """Two symbols of A, B among distractors: AA, BA, AB or BB?
 
-    Symbol k is at a step of [s_k T // 10, s_k T // 10 + T // 10), T the length, with s = (1, 5); all
-    other steps show one of four distractors. The class is sum_k 2^k [symbol k is B]. A model without
-    memory guesses among all classes. Solved: under 1 % of 10,000 sequences wrong.
+    Symbol k is at one of the T // 10 steps from s_k T // 10 on, T the length, with s = (1, 5); all
+    other steps show one of four distractors. The class is sum_k 2^k [symbol k is B]. A model
+    without memory guesses among all classes. Solved: under 1 % of 10,000 sequences wrong.
 
     Source: Pascanu, Mikolov & Bengio 2013, section 4.1; the steps as in their code, which differ
         from those its comments name.
@@ -40,16 +40,20 @@ class TemporalOrder(GeneratedTask):
 
     @property
     def most_steps(self) -> int:
+        """Steps of every row."""
         return self.length
 
     @property
     def needs_lag(self) -> int:
+        """From the latest step of the first symbol to the end."""
         return self.length - 2 * (self.length // 10)
 
     def baseline(self) -> float:
+        """A guess among all classes."""
         return math.log(self.output_size)
 
     def batch(self, rng: np.random.Generator, rows: int) -> Batch:
+        """Sequences to learn from; the classes are equally likely."""
         T, each = self.length, np.arange(rows)
         symbols = rng.integers(_SYMBOLS, _SYMBOLS + _DISTRACTORS, (T, rows))
         classes = np.zeros(rows, np.int64)
@@ -96,16 +100,20 @@ class RandomPermutation(GeneratedTask):
 
     @property
     def most_steps(self) -> int:
+        """Steps of every row."""
         return self.length
 
     @property
     def needs_lag(self) -> int:
+        """From the first step to the last."""
         return self.length - 1
 
     def baseline(self) -> float:
+        """A guess between two symbols."""
         return math.log(_SYMBOLS)
 
     def batch(self, rng: np.random.Generator, rows: int) -> Batch:
+        """Sequences to learn from."""
         symbols = rng.integers(_SYMBOLS, self.input_size, (self.length, rows))
         symbols[0] = rng.integers(0, _SYMBOLS, rows)
         return ask_at_end(one_hot(symbols, self.input_size), symbols[0])

@@ -11,7 +11,6 @@ from functools import cached_property
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from throughtime.tasks.generated import GeneratedTask, ask_at_end, one_hot
 from throughtime.tasks.task import Answer, Batch
@@ -19,15 +18,15 @@ from throughtime.tasks.task import Answer, Batch
 __all__ = ["Recall"]
 
 _NAMES = ("Jane", "John", "Anna", "Lucy", "Mark", "Mary", "Paul", "Tom")
-_ENTERS = "walked into the room .".split()
+_ENTERS = ["walked", "into", "the", "room", "."]
 
 # After the second name, and after the name of who greets: the longest first.
 _FORMS = [
-    ("walked in too .".split(), "said hi to".split()),
-    ("walked in too .".split(), "waved to".split()),
-    ("walked in too .".split(), "greeted".split()),
-    ("came too .".split(), "greeted".split()),
-    ("too .".split(), "greeted".split()),
+    (["walked", "in", "too", "."], ["said", "hi", "to"]),
+    (["walked", "in", "too", "."], ["waved", "to"]),
+    (["walked", "in", "too", "."], ["greeted"]),
+    (["came", "too", "."], ["greeted"]),
+    (["too", "."], ["greeted"]),
 ]
 _FILLERS = [
     sentence.split()
@@ -53,9 +52,10 @@ class Recall(GeneratedTask):
     """Two people walk in, time passes, the first greets: whom?
 
     The two are drawn from eight names. The answer is the second, named exactly `length` tokens
-    before the blank and nowhere after; up to 11 tokens the sentences are worded shorter. It is asked
-    after the last token before the blank. A model without memory knows who greets and guesses among
-    the other seven: ln 7. Solved (ours, as Pascanu et al. 2013): under 1 % of 10,000 wrong.
+    before the blank and nowhere after; up to 11 tokens the sentences are worded shorter. It is
+    asked after the last token before the blank. A model without memory knows who greets, and
+    guesses among the other seven: ln 7. Solved (ours, as Pascanu et al. 2013): under 1 % of 10,000
+    wrong.
 
     Attributes:
         words: The tokens, by number; input and answer use the same numbers.
@@ -65,9 +65,9 @@ class Recall(GeneratedTask):
 
     Example:
         >>> task = Recall(length=16)
-        >>> batch = task.batch(np.random.default_rng(4), rows=1)
-        >>> print(task.text(batch, row=0))
-        Tom walked into the room . Jane walked in too . It was late in the day . Tom said hi to Jane
+        >>> batch = task.batch(np.random.default_rng(1), rows=1)
+        >>> task.text(batch, row=0).split(" . ")[1:]
+        ['Jane walked in too', 'It was late in the day', 'Mary said hi to Jane']
     """
 
     name: ClassVar[str] = "recall"
@@ -83,16 +83,20 @@ class Recall(GeneratedTask):
 
     @property
     def most_steps(self) -> int:
+        """Steps of every row: the tokens before the blank."""
         return 1 + len(_ENTERS) + self.length
 
     @property
     def needs_lag(self) -> int:
-        return self.length - 1  # the blank comes one step after it is asked for
+        """One less than the distance: it is asked one step before the blank."""
+        return self.length - 1
 
     def baseline(self) -> float:
+        """A guess among all names but that of who greets."""
         return math.log(len(_NAMES) - 1)
 
     def batch(self, rng: np.random.Generator, rows: int) -> Batch:
+        """Stories to learn from."""
         stories = [self._tell(rng) for _ in range(rows)]
         numbers = np.array([[_WORDS.index(w) for w in story] for story in stories]).T
         return ask_at_end(one_hot(numbers[:-1], self.input_size), numbers[-1])

@@ -1,8 +1,8 @@
 """What was the character before, however long each lasts? Warped and padded sequences.
 
-Characters 1 ... 9, no two neighbours equal, each for some steps: warped, it is shown at all of them;
-padded, at the first alone and 0, the dummy, at the others. The answer is the character before,
-warped or padded alike. The first character, which has none before it, is not counted.
+Characters 1 ... 9, no two neighbours equal, each for some steps: warped, it is shown at all of
+them; padded, at the first alone and 0, the dummy, at the others. The answer is the character
+before, warped or padded alike. The first character, which has none before it, is not counted.
 """
 
 import math
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from throughtime.errors import ConfigError
-from throughtime.tasks.generated import GeneratedTask, has_left_plateau, one_hot
+from throughtime.tasks.generated import GeneratedTask, one_hot
 from throughtime.tasks.task import Answer, Batch
 
 __all__ = ["PadUniform", "PadVariable", "WarpUniform", "WarpVariable"]
@@ -28,15 +28,17 @@ class WarpUniform(GeneratedTask):
     """The character before, each repeated `length` times, in 500 steps.
 
     A model without memory guesses among the 8 characters that are not shown. At its last step a
-    character is as far back as it lasts. Solved (ours): a score under a tenth of the memoryless one.
+    character has the one before as far back as it lasts. Solved (ours): a score under a tenth of
+    the memoryless one.
 
-    Source: Tallec & Ollivier 2018, section 1, "pure warpings": 9 characters and a dummy, 500 steps.
+    Source: Tallec & Ollivier 2018, section 1, pure warpings: 9 characters and a dummy, 500 steps.
         They train on 50,000 fixed sequences; here none comes twice.
     """
 
     name: ClassVar[str] = "warp-uniform"
     what: ClassVar[str] = "the character before, each repeated the same number of times"
     source: ClassVar[str] = "Tallec & Ollivier 2018"
+    has_criterion: ClassVar[bool] = False
     answer: ClassVar[Answer] = "class"
     unit: ClassVar[str] = "nats a step"
     valid_rows: ClassVar[int] = 200
@@ -56,20 +58,20 @@ class WarpUniform(GeneratedTask):
 
     @property
     def most_steps(self) -> int:
+        """Steps of every row."""
         return _STEPS
 
     @property
     def needs_lag(self) -> int:
+        """From a character's last step to the last of the one before."""
         return self.length
 
     def baseline(self) -> float:
+        """A guess among 8 where a character is shown; the dummy needs none."""
         return _NEIGHBOUR_NATS * (self._asked_share() if self.is_padded else 1.0)
 
-    def is_solved(self, score: float, wrong_share: float) -> bool:  # noqa: ARG002
-        """A score under a tenth of the memoryless one; ours."""
-        return has_left_plateau(self, score)
-
     def batch(self, rng: np.random.Generator, rows: int) -> Batch:
+        """Sequences to learn from."""
         starts = self._draw_starts(rng, rows)
         which = starts.cumsum(0) - 1
         # A neighbour is 1 to 8 characters further on the circle of nine, so never the same.
@@ -99,7 +101,7 @@ class WarpUniform(GeneratedTask):
 class WarpVariable(WarpUniform):
     """As `WarpUniform`, each character repeated U{1 ... `length`} times.
 
-    Source: Tallec & Ollivier 2018, section 1, "pure warpings".
+    Source: Tallec & Ollivier 2018, section 1, pure warpings.
     """
 
     name: ClassVar[str] = "warp-variable"
@@ -130,7 +132,7 @@ class PadUniform(WarpUniform):
     Asked at every step; where the dummy is shown the answer is the dummy. A model without memory
     gets those right, and guesses among 8 at the others.
 
-    Source: Tallec & Ollivier 2018, section 1, "padded sequences". Their `length` may count the
+    Source: Tallec & Ollivier 2018, section 1, padded sequences. Their `length` may count the
         dummies alone, which is unverified; here it counts the character too.
     """
 
@@ -144,7 +146,7 @@ class PadUniform(WarpUniform):
 class PadVariable(WarpVariable):
     """As `PadUniform`, each character lasting U{1 ... `length`} steps.
 
-    Source: Tallec & Ollivier 2018, section 1, "padded sequences".
+    Source: Tallec & Ollivier 2018, section 1, padded sequences.
     """
 
     name: ClassVar[str] = "pad-variable"

@@ -3,6 +3,9 @@
 import math
 
 import pytest
+import test_deep
+import test_equations
+import test_normalised
 
 from throughtime import cells
 from throughtime.cells import CATALOGUE, FACTORIES
@@ -100,3 +103,9 @@ def test_an_lru_starts_stable_with_time_constants_up_to_a_thousand_steps():
     nu, phase = (p.init for p in CATALOGUE["lru"].params)
     assert (math.exp(-nu.high), math.exp(-nu.low)) == pytest.approx((1.0, 1000.0))
     assert (math.exp(phase.low), math.exp(phase.high)) == pytest.approx((math.pi / 1000.0, math.pi))
+
+
+def test_every_cell_is_compared_with_a_loop_by_hand():
+    """In these files; a cell that is added to the catalogue needs a loop in one of them."""
+    loops = [test_deep.LOOPS, test_equations.LOOPS, test_normalised.LOOPS]
+    assert {name for found in loops for name in found} == set(CATALOGUE)

@@ -10,22 +10,10 @@ import pytest
 import torch
 from torch import nn, sigmoid, tanh
 
+from cells.by_hand import BOUND, SIZES, H, given_to, largest_error, split
 from graph_loop import draw_given, forward
 from throughtime.cells import CATALOGUE
 from throughtime.declare.slots import Sizes
-
-SIZES = Sizes(input=5, hidden=4, projection=3)
-H = SIZES.hidden
-BOUND = 1e-14  # a few roundings of values of size 1
-
-
-def split(weights, *names, gates):
-    """The rows of each gate of some tensors."""
-    return [weights[name].split(weights[name].shape[0] // gates) for name in names]
-
-
-def given_to(cell, seed=0):
-    return draw_given(cell, SIZES, steps=6, batch=2, seed=seed)
 
 
 def vanilla(f):
@@ -150,24 +138,9 @@ LOOPS = {
 }
 
 
-def by_hand(name, given):
-    """The outputs and the states of every step."""
-    start = [h[-1] for h in given.histories.values()]
-    out, states = zip(*LOOPS[name](given.x, given.weights, given.params, *start), strict=True)
-    return torch.stack(out), [torch.stack(s) for s in zip(*states, strict=True)]
-
-
-def largest_error(name, cell):
-    given = given_to(CATALOGUE[name])
-    seen = forward(cell, SIZES, given)
-    out, states = by_hand(name, given)
-    pairs = [(seen.out, out), *zip(seen.states.values(), states, strict=True)]
-    return max((got - want).abs().max().item() for got, want in pairs)
-
-
 @pytest.mark.parametrize("name", LOOPS)
 def test_the_cell_is_its_equation(name):
-    assert largest_error(name, CATALOGUE[name]) <= BOUND
+    assert largest_error(CATALOGUE[name], LOOPS[name]) <= BOUND
 
 
 LIKE = [  # with weights of the same names and shapes
@@ -180,7 +153,7 @@ LIKE = [  # with weights of the same names and shapes
 
 @pytest.mark.parametrize(("name", "other"), LIKE)
 def test_the_equations_are_told_apart(name, other):
-    assert largest_error(name, CATALOGUE[other]) > 1e-3
+    assert largest_error(CATALOGUE[other], LOOPS[name]) > 1e-3
 
 
 TORCHS = {

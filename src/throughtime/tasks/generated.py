@@ -63,8 +63,12 @@ class GeneratedTask(Task):
         left = self.valid_rows if part == "valid" else self.test_rows
         while left > 0:
             rows = min(left, max(1, _STEPS_AT_ONCE // self.most_steps))
-            yield self.batch(rng, rows)
+            yield self.held_out_batch(rng, rows)
             left -= rows
+
+    def held_out_batch(self, rng: np.random.Generator, rows: int) -> Batch:
+        """Sequences to judge by; drawn as those to learn from unless a task says otherwise."""
+        return self.batch(rng, rows)
 
     def is_solved(self, score: float, wrong_share: float) -> bool:
         """The criterion of the source, or ours where it has none."""

@@ -59,6 +59,8 @@ class Music(Task):
     path: Path
     length: int = 200
     is_first_predicted: bool = False
+    input_size: int = field(init=False)
+    output_size: int = field(init=False)
     _pieces: dict[str, list[NDArray[np.uint8]]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -67,17 +69,10 @@ class Music(Task):
                 f"the length of the task {self.name} is {self.length}; expected 2 frames at least. "
                 "Give --length 2 or more."
             )
-        object.__setattr__(self, "_pieces", _read_pieces(self.path))
-
-    @property
-    def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Keys."""
-        return self._pieces["train"][0].shape[1]
-
-    @property
-    def output_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Keys."""
-        return self.input_size
+        pieces = _read_pieces(self.path)
+        object.__setattr__(self, "_pieces", pieces)
+        for name in ("input_size", "output_size"):
+            object.__setattr__(self, name, pieces["train"][0].shape[1])
 
     @property
     def needs_lag(self) -> int:

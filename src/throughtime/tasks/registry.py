@@ -6,9 +6,18 @@ from pathlib import Path
 from throughtime.errors import ConfigError
 from throughtime.tasks.adding import Adding, AddingPascanu, AddingTCN, Multiplication
 from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.images import (
+    Pixels,
+    PixelsPermuted,
+    Pooled,
+    PooledPermuted,
+    Rows,
+    RowsPermuted,
+)
 from throughtime.tasks.memory import Copy, CopyTCN, CopyVariable, Memorisation
 from throughtime.tasks.music import Music
 from throughtime.tasks.order import RandomPermutation, TemporalOrder, TemporalOrder3
+from throughtime.tasks.programs import ProgramEvaluation
 from throughtime.tasks.recall import Recall
 from throughtime.tasks.task import Task
 from throughtime.tasks.warping import PadUniform, PadVariable, WarpUniform, WarpVariable
@@ -21,8 +30,12 @@ _GENERATED: tuple[type[GeneratedTask], ...] = (
     *(TemporalOrder, TemporalOrder3, RandomPermutation),
     *(Memorisation, Copy, CopyTCN, CopyVariable),
     *(WarpUniform, WarpVariable, PadUniform, PadVariable),
+    ProgramEvaluation,
 )
-_FROM_FILES: tuple[type[Task], ...] = (Music,)
+_FROM_FILES: tuple[type[Task], ...] = (
+    *(Pixels, PixelsPermuted, Pooled, PooledPermuted, Rows, RowsPermuted),
+    Music,
+)
 TASKS: dict[str, type[Task]] = {kind.name: kind for kind in (*_GENERATED, *_FROM_FILES)}
 
 
@@ -47,12 +60,19 @@ def find_task(name: str, length: int | None = None, data: Path | str | None = No
         hint = f"Did you mean {close[0]}?" if close else "Give one of these."
         raise ConfigError(f"there is no task {name}; expected one of {', '.join(TASKS)}. {hint}")
     kind, dial = TASKS[name], {} if length is None else {"length": length}
+    if issubclass(kind, Pixels) and length is not None:
+        raise ConfigError(
+            f"the task {name} came with length {length}, but its images decide how many steps it "
+            "has. Leave --length out."
+        )
     if issubclass(kind, GeneratedTask):
         if data is not None:
             raise ConfigError(
-                f"the task {name} is generated, but a file came with it: {data}. Leave --data out."
+                f"the task {name} is generated, but a file came with it: {data}. Leave that out."
             )
         return kind(**dial)
     if data is None:
-        raise ConfigError(f"the task {name} is read from an .npz file. Give it with --data FILE.")
+        raise ConfigError(
+            f"the task {name} came without a file; expected the path of an .npz. Give that too."
+        )
     return kind(Path(data), **dial)  # pyright: ignore[reportCallIssue]

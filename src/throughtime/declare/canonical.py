@@ -10,12 +10,13 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 from throughtime.declare.data import Extra, Param, State
-from throughtime.declare.graph import COMMUTATIVE, Node, constant, node, rewrite, terms, walk
+from throughtime.declare.graph import COMMUTATIVE, Node, Term, constant, node, rewrite, terms, walk
 
 if TYPE_CHECKING:
     from throughtime.declare.cell import Cell
 
 ROUNDS = 4
+Labels = dict[tuple[str, str], int]
 
 
 def _digest(*parts: Any) -> str:
@@ -32,7 +33,7 @@ def _lowered(n: Node) -> Node:
     return n
 
 
-def _labels(cell: "Cell") -> dict[tuple[str, str], int]:
+def _labels(cell: "Cell") -> Labels:
     """Where each named leaf stands in the declaration, in place of its name."""
     found = {("state", s.name): i for i, s in enumerate(cell.states)}
     found |= {("new", s.name): i for i, s in enumerate(cell.states)}
@@ -40,7 +41,7 @@ def _labels(cell: "Cell") -> dict[tuple[str, str], int]:
     return found | {("extra", e.name): i for i, e in enumerate(cell.extras)}
 
 
-def _local(n: Node, labels: dict[tuple[str, str], int], gates: dict[str, str]) -> tuple[Any, ...]:
+def _local(n: Node, labels: Labels, gates: dict[str, str]) -> tuple[Any, ...]:
     """What a node is by itself, without names (or with those in `gates`)."""
     if n.op == "affine":
         return (n.op, n.width, n.data[1], gates.get(n.data[0]))
@@ -50,11 +51,17 @@ def _local(n: Node, labels: dict[tuple[str, str], int], gates: dict[str, str]) -
     return (n.op, n.width, exact)
 
 
-def _below(n: Node, colour: dict[Node, str]) -> list[Any]:
+def _term(term: Term, labels: Labels) -> tuple[Any, ...]:
+    """What a matrix is, without names."""
+    masks = {tuple(labels["param", name] for name in pair) for pair in term.masks}
+    return (term.kind, term.lag, sorted(masks))
+
+
+def _below(n: Node, colour: dict[Node, str], labels: Labels) -> list[Any]:
     """The colours of a node's arguments, in an order that does not depend on how it was written."""
     if n.op == "affine":
         pairs = zip(terms(n), n.args, strict=True)
-        return sorted((t.kind, t.lag, colour[a]) for t, a in pairs)
+        return sorted((*_term(t, labels), colour[a]) for t, a in pairs)
     found = [colour[a] for a in n.args]
     return sorted(found) if n.op in COMMUTATIVE else found
 
@@ -75,13 +82,13 @@ def _refined(cell: "Cell", gates: dict[str, str]) -> dict[Node, str]:
         for i, arg in enumerate(n.args):
             place = "*" if n.op in COMMUTATIVE else i
             if n.op == "affine":
-                place = (terms(n)[i].kind, terms(n)[i].lag)
+                place = _term(terms(n)[i], labels)
             users.setdefault(arg, []).append((n, place))
     colour = {n: _digest(_local(n, labels, gates)) for n in nodes}
     for _ in range(ROUNDS):
         up: dict[Node, str] = {}
         for n in nodes:
-            up[n] = _digest(colour[n], _below(n, up))
+            up[n] = _digest(colour[n], _below(n, up, labels))
         down: dict[Node, str] = {}
         for n in reversed(nodes):
             above = sorted((down[user], str(place)) for user, place in users.get(n, []))
@@ -110,7 +117,7 @@ def _written(cell: "Cell", gates: dict[str, str]) -> list[str]:
     roots, labels = _roots(cell), _labels(cell)
     found: dict[Node, str] = {}
     for n in walk(roots):
-        found[n] = _digest(_local(n, labels, gates), _below(n, found))
+        found[n] = _digest(_local(n, labels, gates), _below(n, found, labels))
     return [found[root] for root in roots]
 
 

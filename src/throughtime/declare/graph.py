@@ -10,7 +10,7 @@ Everything else is one of the pointwise operations or the row sum of OPERATIONS.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -33,7 +33,18 @@ UNARY = (
     "sign",
     "softplus",
 )
-OPERATIONS = (*UNARY, *BINARY, *COMPARISONS, "pow", "clamp", "where", "row_sum", "expand", "now")
+OPERATIONS = (
+    *UNARY,
+    *BINARY,
+    *COMPARISONS,
+    "pow",
+    "clamp",
+    "where",
+    "row_sum",
+    "expand",
+    "now",
+    "clip_adjoint",
+)
 COMMUTATIVE = frozenset({"add", "mul", "minimum", "maximum", "eq", "ne"})
 LEAVES = frozenset({"x", "state", "new", "param", "extra", "constant", "reciprocal_width", "seed"})
 
@@ -48,11 +59,14 @@ class Term:
         lag: The shortest delay of what a recurrent matrix reads, in steps; 0 otherwise.
         index: Which recurrent (or inner) read of its gate this is, from 1; delays added to a
             read share its index.
+        masks: Pairs of params (one value a row, one a column): an element is used only where the
+            column's value is at least the row's, in each pair. Layers see to it.
     """
 
     kind: Kind = "inner"
     lag: int = 0
     index: int = 1
+    masks: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
@@ -130,16 +144,19 @@ def walk(roots: Iterable[Node], stop: Callable[[Node], bool] | None = None) -> I
                 stack.extend((arg, False) for arg in reversed(current.args))
 
 
+def rebuild(old: Node, done: Mapping[Node, Node]) -> Node:
+    """A node with its arguments replaced."""
+    args = tuple(done[arg] for arg in old.args)
+    return old if args == old.args else node(old.op, *args, data=old.data, width=old.width)
+
+
 def rewrite(roots: Iterable[Node], change: Callable[[Node], Node]) -> tuple[Node, ...]:
     """Rebuild the graphs bottom up; `change` gets each node with its arguments rebuilt."""
     roots = tuple(roots)
-    done: dict[int, Node] = {}
+    done: dict[Node, Node] = {}
     for old in walk(roots):
-        args = tuple(done[id(arg)] for arg in old.args)
-        same = all(a is b for a, b in zip(args, old.args, strict=True))
-        rebuilt = old if same else node(old.op, *args, data=old.data, width=old.width)
-        done[id(old)] = change(rebuilt)
-    return tuple(done[id(root)] for root in roots)
+        done[old] = change(rebuild(old, done))
+    return tuple(done[root] for root in roots)
 
 
 def affines(roots: Iterable[Node]) -> dict[str, Node]:

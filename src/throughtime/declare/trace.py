@@ -1,13 +1,13 @@
 """How does a Python function become a graph? It is called once, with symbols."""
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
 from throughtime.declare.data import Extra, Param, State, check_name, check_width
-from throughtime.declare.graph import LEAVES, Node, Term, Width, gate_name, node, rewrite, walk
+from throughtime.declare.graph import LEAVES, Node, Term, Width, gate_name, node, rebuild, walk
 from throughtime.declare.symbols import Symbol, as_node
 from throughtime.errors import DeclarationError
 
@@ -209,11 +209,33 @@ def settle_terms(roots: tuple[Node, ...], gates: Iterable[str]) -> tuple[Node, .
     missing = [gate for gate in gates if gate not in kinds]
     if missing:
         raise DeclarationError(f"gate {missing[0]!r} is declared but never used.")
+    done: dict[Node, Node] = {}
+    for n in walk(roots):
+        done[n] = rebuild(n, done)
+        if n.op == "affine":
+            name, bias, _ = n.data
+            pairs = zip(kinds[name], n.args, strict=True)
+            reads = [_held(r, done, new) if t.kind == "recurrent" else done[r] for t, r in pairs]
+            done[n] = node("affine", *reads, data=(name, bias, kinds[name]), width=n.width)
+    return tuple(done[root] for root in roots)
 
-    def settle(n: Node) -> Node:
-        if n.op != "affine":
-            return n
-        name, bias, _ = n.data
-        return node("affine", *n.args, data=(name, bias, kinds[name]), width=n.width)
 
-    return rewrite(roots, settle)
+def _held(read: Node, done: Mapping[Node, Node], new: frozenset[Node]) -> Node:
+    """What a recurrent matrix reads, with new states marked as computed in this step.
+
+    Cures replace what a step returns; that these values were new states is then known no more.
+    """
+
+    def marked(n: Node) -> bool:
+        return n in new and n.op not in {"affine", "now"} and bool(past_states(n, new - {n}))
+
+    def stop(n: Node) -> bool:
+        return n.op in {"affine", "now"} or marked(n)
+
+    held: dict[Node, Node] = {}
+    for n in walk([read], stop):
+        if marked(n):
+            held[n] = node("now", done[n], width=n.width)
+        else:
+            held[n] = done[n] if stop(n) else rebuild(n, held)
+    return held[read]

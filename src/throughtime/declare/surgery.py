@@ -1,0 +1,283 @@
+"""How is one cell made from another? The cuts that cures share: mixing, delays, masks, probes.
+
+A cut changes graphs and never calls the step again, so cures compose with every cell and with
+each other.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from throughtime.declare.cell import Cell
+from throughtime.declare.data import Extra, Param, State, Uniform
+from throughtime.declare.graph import Node, Term, gate_name, node, rebuild, terms, walk
+from throughtime.declare.symbols import Symbol, as_node
+from throughtime.errors import DeclarationError
+
+__all__ = [
+    "chosen_states",
+    "cured",
+    "fresh",
+    "masked",
+    "mixed",
+    "moving_states",
+    "probed",
+    "recurrent_reads",
+    "relag",
+    "stretched",
+    "written",
+]
+
+_STOPS = frozenset({"affine", "now"})  # a delay moves what a matrix reads down to these
+
+
+def written(value: Any) -> str:
+    """An argument of a cure as text."""
+    if isinstance(value, tuple | list):
+        return f"[{', '.join(map(written, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{written(k)}: {written(v)}' for k, v in value.items())}}}"
+    if isinstance(value, Uniform):
+        return f"uniform({written(value.low)}, {written(value.high)})"
+    return repr(value)
+
+
+def cured(cell: Cell, cure: str, arguments: Mapping[str, Any], source: str, **changes: Any) -> Cell:
+    """The cell with some fields changed, named by the expression that made it.
+
+    Args:
+        cell: What is cured.
+        cure: The cure's name.
+        arguments: Its arguments; None is left out.
+        source: Where the cure was published.
+        **changes: The fields of `Cell`; if they are those it has, it is given back itself.
+    """
+    if all(getattr(cell, name) == value for name, value in changes.items()):
+        return cell
+    given = [f"{k}={written(v)}" for k, v in arguments.items() if v is not None]
+    return replace(
+        cell,
+        name=f"{cure}({', '.join([cell.name, *given])})",
+        source=f"{cell.source}; {cure}: {source}" if cell.source else f"{cure}: {source}",
+        **changes,
+    )
+
+
+def fresh(cell: Cell, name: str, *, taken: Collection[str] = ()) -> str:
+    """A name that the cell does not use yet: the name itself, or with _2, _3 and so on."""
+    used = {item.name for item in (*cell.states, *cell.params, *cell.extras)} | {*taken}
+    found, count = name, 1
+    while found in used:
+        count += 1
+        found = f"{name}_{count}"
+    return found
+
+
+def moving_states(cell: Cell) -> tuple[State, ...]:
+    """The states that are not clocks."""
+    return tuple(s for s in cell.states if not s.clock)
+
+
+def chosen_states(cure: str, cell: Cell, states: Any) -> tuple[State, ...]:
+    """The states of these names, in the cell's order; all but clocks for None.
+
+    Raises:
+        DeclarationError: a name that is none, or given twice.
+    """
+    moving = {s.name: s for s in moving_states(cell)}
+    if states is None:
+        return tuple(moving.values())
+    listed = isinstance(states, Iterable) and not isinstance(states, str | bytes)
+    names = list(states) if listed else states.split() if isinstance(states, str) else [states]
+    strange = [name for name in names if name not in moving] if names else ["no state"]
+    if strange or len(set(names)) < len(names):
+        problem = strange[0] if strange else "one name twice"
+        raise DeclarationError(
+            f"{cure}: states has {problem!r}; {cell.name} has the states {', '.join(moving)}."
+        )
+    return tuple(s for name, s in moving.items() if name in names)
+
+
+def mixed(
+    cell: Cell, states: Iterable[State], mix: Callable[[State, Symbol, Symbol], Symbol]
+) -> tuple[Node, ...]:
+    """New states, some of them mixed with what the state was one step before.
+
+    Args:
+        cell: The cell.
+        states: Which states.
+        mix: From a state, its past and its new value to what is carried on.
+    """
+    names = {s.name for s in states}
+
+    def one(state: State, new: Node) -> Node:
+        if state.name not in names:
+            return new
+        past = node("state", data=(state.name, 1), width=state.width)
+        return as_node(mix(state, Symbol(past), Symbol(new)))
+
+    return tuple(one(s, n) for s, n in zip(cell.states, cell.new, strict=True))
+
+
+def _delayed(state: Node, lag: int) -> Node:
+    return node("state", data=(state.data[0], lag), width=state.width)
+
+
+def _shifted(read: Node, by: int, done: Mapping[Node, Node]) -> Node:
+    """What a recurrent matrix reads, more steps back; gates in it stay those of this step."""
+    found: dict[Node, Node] = {}
+    for n in walk([read], lambda n: n.op in _STOPS):
+        if n.op in _STOPS:
+            found[n] = done[n]
+        else:
+            found[n] = _delayed(n, n.data[1] + by) if n.op == "state" else rebuild(n, found)
+    return found[read]
+
+
+def _with_delays(
+    affine: Node, done: Mapping[Node, Node], delays: Callable[[frozenset[int]], Iterable[int]]
+) -> Node:
+    """A gate whose recurrent matrices have other delays; a read's delays share its index."""
+    pairs = list(zip(terms(affine), affine.args, strict=True))
+    lags: dict[int, set[int]] = {}
+    for term, _ in pairs:
+        if term.kind == "recurrent":
+            lags.setdefault(term.index, set()).add(term.lag)
+    found: list[tuple[Term, Node]] = []
+    for term, read in pairs:
+        if term.kind != "recurrent":
+            found.append((term, done[read]))
+        elif term.lag == min(lags[term.index]):  # the shortest stands for all of its index
+            for lag in sorted(set(delays(frozenset(lags[term.index])))):
+                found.append((replace(term, lag=lag), _shifted(read, lag - term.lag, done)))
+    name, bias, _ = affine.data
+    data = (name, bias, tuple(term for term, _ in found))
+    return node("affine", *(read for _, read in found), data=data, width=affine.width)
+
+
+def relag(
+    cell: Cell, elementwise: Callable[[int], int], delays: Callable[[frozenset[int]], Iterable[int]]
+) -> tuple[Node, ...]:
+    """New states with every access to the past moved.
+
+    Args:
+        cell: The cell.
+        elementwise: The lag of an access outside recurrent matrices, from the one it has.
+        delays: The lags of the matrices that read one value, from those they have.
+    """
+    done: dict[Node, Node] = {}
+    for n in walk(cell.new):
+        if n.op == "state":
+            done[n] = _delayed(n, elementwise(n.data[1]))
+        else:
+            done[n] = _with_delays(n, done, delays) if n.op == "affine" else rebuild(n, done)
+    return tuple(done[root] for root in cell.new)
+
+
+def stretched(cell: Cell, factor: int) -> tuple[Node, ...]:
+    """New states with the lag of every access multiplied."""
+    done: dict[Node, Node] = {}
+    for n in walk(cell.new):
+        done[n] = rebuild(n, done)
+        if n.op == "state":
+            done[n] = _delayed(n, factor * n.data[1])
+        elif n.op == "affine":
+            name, bias, matrices = n.data
+            data = (name, bias, tuple(replace(t, lag=factor * t.lag) for t in matrices))
+            done[n] = node("affine", *done[n].args, data=data, width=n.width)
+    return tuple(done[root] for root in cell.new)
+
+
+def recurrent_reads(cell: Cell) -> tuple[Node, ...]:
+    """What recurrent matrices read, each once."""
+    gates = [n for n in walk(cell.new) if n.op == "affine"]
+    pairs = [pair for n in gates for pair in zip(terms(n), n.args, strict=True)]
+    return tuple({read: None for term, read in pairs if term.kind == "recurrent"})
+
+
+def held_states(read: Node) -> tuple[str, ...]:
+    """The names of the past states that a recurrent matrix reads."""
+    leaves = walk([read], lambda n: n.op in _STOPS)
+    return tuple({n.data[0]: None for n in leaves if n.op == "state"})
+
+
+def with_reads(cell: Cell, change: Callable[[Node, Node], Node]) -> tuple[Node, ...]:
+    """New states whose recurrent matrices read something else.
+
+    Args:
+        cell: The cell.
+        change: From what was read, as it was and with everything below it changed.
+    """
+    done: dict[Node, Node] = {}
+    for n in walk(cell.new):
+        done[n] = rebuild(n, done)
+        if n.op == "affine":
+            pairs = zip(terms(n), n.args, strict=True)
+            reads = [change(r, done[r]) if t.kind == "recurrent" else done[r] for t, r in pairs]
+            done[n] = node("affine", *reads, data=n.data, width=n.width)
+    return tuple(done[root] for root in cell.new)
+
+
+def masked(cell: Cell, params: Mapping[Any, Param]) -> tuple[Node, ...]:
+    """New states whose matrices between states are cut by a comparison of params.
+
+    Args:
+        cell: The cell.
+        params: The param that is compared, by the width of rows or columns.
+    """
+    done: dict[Node, Node] = {}
+    for n in walk(cell.new):
+        done[n] = rebuild(n, done)
+        if n.op == "affine" and n.width in params:
+            pairs = zip(terms(n), n.args, strict=True)
+            cut = tuple(
+                replace(t, masks=(*t.masks, (params[n.width].name, params[read.width].name)))
+                if t.kind in {"recurrent", "inner"} and read.width in params
+                else t
+                for t, read in pairs
+            )
+            data = (gate_name(n), n.data[1], cut)
+            done[n] = node("affine", *done[n].args, data=data, width=n.width)
+    return tuple(done[root] for root in cell.new)
+
+
+def probed(cell: Cell) -> Cell:
+    """The cell with something added to every state that is carried on: zeros, to see gradients.
+
+        s_t + probe_s_t
+
+    The gradient with respect to the extra input `probe_s` at step t is dE/ds_t, everything that
+    comes after included: what is emitted at t and all later steps. The other new states of step t
+    are held fixed, as in the Jacobian of the whole state: an LSTM's probe_c does not see that h_t
+    was made from c_t.
+
+    Args:
+        cell: The cell.
+
+    Returns:
+        A cell with a data extra `probe_{state}` for every state that is not a clock.
+    """
+    probes: dict[str, Extra] = {}
+    for state in moving_states(cell):
+        name = fresh(cell, f"probe_{state.name}")
+        probes[state.name] = Extra(name, width=state.width)
+
+    def add(state: State, _past: Symbol, new: Symbol) -> Symbol:
+        return new + extra_symbol(probes[state.name])
+
+    return replace(
+        cell,
+        name=f"probed({cell.name})",
+        extras=(*cell.extras, *probes.values()),
+        new=mixed(cell, moving_states(cell), add),
+    )
+
+
+def extra_symbol(extra: Extra) -> Symbol:
+    """An extra input as a value of the step."""
+    return Symbol(node("extra", data=(extra.name,), width=extra.width))
+
+
+def param_symbol(param: Param) -> Symbol:
+    """A param as a value of the step."""
+    return Symbol(node("param", data=(param.name,), width=param.width))

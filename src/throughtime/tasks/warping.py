@@ -36,7 +36,7 @@ class WarpUniform(GeneratedTask):
     """
 
     name: ClassVar[str] = "warp-uniform"
-    what: ClassVar[str] = "the character before, each repeated the same number of times"
+    what: ClassVar[str] = "the character before, each shown k times"
     source: ClassVar[str] = "Tallec & Ollivier 2018"
     has_criterion: ClassVar[bool] = False
     answer: ClassVar[Answer] = "class"
@@ -105,7 +105,7 @@ class WarpVariable(WarpUniform):
     """
 
     name: ClassVar[str] = "warp-variable"
-    what: ClassVar[str] = "the character before, each repeated up to so many times"
+    what: ClassVar[str] = "the character before, each shown 1 to k times"
     length: int = 20
 
     def _draw_starts(self, rng: np.random.Generator, rows: int) -> NDArray[np.bool_]:
@@ -137,7 +137,7 @@ class PadUniform(WarpUniform):
     """
 
     name: ClassVar[str] = "pad-uniform"
-    what: ClassVar[str] = "the character before, the same number of blanks between"
+    what: ClassVar[str] = "the character before, k - 1 blanks between"
     is_padded: ClassVar[bool] = True
     length: int = 20
 
@@ -150,6 +150,6 @@ class PadVariable(WarpVariable):
     """
 
     name: ClassVar[str] = "pad-variable"
-    what: ClassVar[str] = "the character before, up to so many blanks between"
+    what: ClassVar[str] = "the character before, 0 to k - 1 blanks between"
     is_padded: ClassVar[bool] = True
     length: int = 20

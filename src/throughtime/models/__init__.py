@@ -7,10 +7,14 @@ from throughtime.models.scheduled_sampling import (
     inverse_sigmoid_decay,
     linear_decay,
 )
+from throughtime.models.tree import TreeNetwork, balanced, chain
 
 __all__ = [
     "EncoderDecoder",
     "LanguageModel",
+    "TreeNetwork",
+    "balanced",
+    "chain",
     "exponential_decay",
     "inverse_sigmoid_decay",
     "linear_decay",

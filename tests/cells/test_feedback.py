@@ -8,7 +8,7 @@ import throughtime as tt
 from cells.by_hand import BOUND, SIZES, H, given_to, largest_error
 from graph_loop import Weights, forward
 from throughtime.cells import CATALOGUE, FACTORIES, gf_gru, gf_lstm, gf_rnn
-from throughtime.declare.graph import terms
+from throughtime.declare.graph import has_bias, terms
 from throughtime.declare.slots import Sizes, slots
 from throughtime.errors import DeclarationError
 from throughtime.testing import check_cell
@@ -231,9 +231,12 @@ def test_every_ordered_pair_of_layers_has_a_gate_and_a_recurrent_matrix():
     assert kinds["i3"] == ["inner", "recurrent"]
 
 
-def test_without_biases_it_is_the_papers():
-    layer = tt.Recurrent(gf_gru(2), 3, 4, bias=False)
-    assert not [name for name, _ in layer.named_parameters() if "bias" in name]
+@pytest.mark.parametrize(
+    ("kind", "biased"),
+    [("gf_rnn", "a1 a2"), ("gf_lstm", "i1 f1 o1 i2 f2 o2"), ("gf_gru", "r1 z1 r2 z2")],
+)
+def test_biases_stand_where_the_plain_cells_have_them(kind, biased):
+    assert " ".join(g for g, n in FACTORIES[kind](2).affines.items() if has_bias(n)) == biased
 
 
 @pytest.mark.parametrize("layers", [0, -1, True, 2.0, "2"])

@@ -112,6 +112,10 @@ def test_torchs_names_shapes_and_order(name, bias):
         ("gru", "bias_ih", "r z n_x"),
         ("gru", "bias_hh", "r z n_h"),
         ("gru_reset_before", "weight_hh", "r z n"),
+        ("lstm_layer_norm", "weight_ih", "i_x f_x g_x o_x"),
+        ("lstm_layer_norm", "weight_hh", "i_h f_h g_h o_h"),
+        ("gru_layer_norm", "weight_ih", "r_x z_x n_x"),
+        ("gru_layer_norm", "weight_hh", "r_h z_h n_h"),
     ],
 )
 def test_rows_stand_in_torchs_order(name, tensor, order):

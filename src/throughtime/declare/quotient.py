@@ -25,4 +25,4 @@ def divided(cell: Cell, divisor: int) -> Cell:
             return node("affine", *n.args, data=(name, bias, found), width=n.width)
         return n
 
-    return replace(cell, new=rewrite(cell.new, shorter), out=rewrite(cell.out, shorter))
+    return replace(cell, new=rewrite(cell.new, shorter))

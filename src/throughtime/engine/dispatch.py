@@ -6,12 +6,13 @@ from typing import NamedTuple
 from torch import Tensor
 
 from throughtime.engine import reference, vendor
+from throughtime.engine.interleave import interleaved, judged, quotient, strands_of
 from throughtime.engine.job import Inputs, Job
 from throughtime.errors import ConfigError, EngineError
 
 
 class Engine(NamedTuple):
-    """A way to run a job.
+    """A way to run a job, as interleaved sequences where its lags allow that.
 
     Attributes:
         name: What the user calls it.
@@ -29,10 +30,15 @@ class Engine(NamedTuple):
 REFERENCE = Engine(
     "reference",
     "the traced graph run step by step in PyTorch operations",
-    reference.sequence,
+    interleaved(reference.sequence),
     lambda job, inputs: None,
 )
-VENDOR = Engine("vendor", "torch's own fused op (oneDNN or cuDNN)", vendor.sequence, vendor.refusal)
+VENDOR = Engine(
+    "vendor",
+    "torch's own fused op (oneDNN or cuDNN)",
+    interleaved(vendor.sequence),
+    judged(vendor.refusal),
+)
 FASTEST_FIRST = (VENDOR, REFERENCE)
 NAMES = ("auto", *(engine.name for engine in FASTEST_FIRST))
 
@@ -46,9 +52,10 @@ def check_name(name: object) -> str:
 
 def prepare(job: Job) -> None:
     """Work out all that a call would work out at its first use, which dynamo cannot trace."""
-    _ = job.text, job.slots, job.cell.depth
-    reference.prepare(job)
-    vendor.refusal(job)
+    for asked in (job, quotient(job)):  # transforms and second derivatives run the job itself
+        _ = asked.text, asked.slots, asked.cell.depth
+        reference.prepare(asked)
+        vendor.refusal(asked)
 
 
 def choose(job: Job, inputs: Inputs | None, name: str) -> Engine:
@@ -74,8 +81,9 @@ def choose(job: Job, inputs: Inputs | None, name: str) -> Engine:
 
 def explain(job: Job, inputs: Inputs | None, name: str) -> str:
     """Say which engine does a job, and why not the faster ones."""
-    chosen = choose(job, inputs, name)
-    lines = [f"{chosen.name}: {chosen.what}"]
+    chosen, strands = choose(job, inputs, name), strands_of(job)
+    how = f", as {strands} interleaved sequences" if strands > 1 else ""
+    lines = [f"{chosen.name}{how}: {chosen.what}"]
     for engine in FASTEST_FIRST:
         if engine is chosen:
             break

@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from tasks.judging import entropy_given, symbols
 
+from tasks.judging import entropy_given, symbols
 from throughtime.tasks.memory import Copy, CopyTCN, CopyVariable, Memorisation
 
 KINDS = [Memorisation, Copy, CopyTCN, CopyVariable]

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from tasks.judging import entropy_given, symbols
 
+from tasks.judging import entropy_given, symbols
 from throughtime.tasks.order import RandomPermutation, TemporalOrder, TemporalOrder3
 
 RANGES = {

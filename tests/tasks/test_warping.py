@@ -1,11 +1,11 @@
 """Is each character asked for while the next one lasts, warped and padded alike?"""
 
-from itertools import groupby
+from itertools import groupby, pairwise
 
 import numpy as np
 import pytest
-from tasks.judging import entropy_given, symbols
 
+from tasks.judging import entropy_given, symbols
 from throughtime.errors import ConfigError
 from throughtime.tasks.warping import PadUniform, PadVariable, WarpUniform, WarpVariable
 
@@ -18,7 +18,7 @@ def runs(kind, read):
     if kind in {WarpUniform, WarpVariable}:  # neighbours differ, so a change is a new character
         return [(c, len(list(same))) for c, same in groupby(read)]
     starts = [*np.flatnonzero(read), len(read)]
-    return [(read[a], b - a) for a, b in zip(starts, starts[1:], strict=False)]
+    return [(read[a], b - a) for a, b in pairwise(starts)]
 
 
 @every
@@ -30,7 +30,7 @@ def test_the_target_is_the_character_before(kind, length):
         found = runs(kind, read[:, row])
         characters, lasting = zip(*found, strict=True)
         assert set(characters) <= set(range(1, 10))
-        assert all(a != b for a, b in zip(characters, characters[1:], strict=False))
+        assert all(a != b for a, b in pairwise(characters))
         assert sum(lasting) == 500
         targets = [0] * lasting[0]
         for before, steps in zip(characters, lasting[1:], strict=False):
@@ -81,5 +81,5 @@ def test_the_lag_is_the_most_a_character_lasts(kind):
 @every
 def test_two_characters_have_to_fit(kind):
     assert kind(250).batch(np.random.default_rng(0), 2).is_counted.any(0).all()
-    with pytest.raises(ConfigError, match="is 251; expected 250 at most.*Give a smaller one"):
+    with pytest.raises(ConfigError, match=r"is 251; expected 250 at most.*Give a smaller one"):
         kind(251)

@@ -131,7 +131,7 @@ class AddingPascanu(_MarkedNumbers):
     """
 
     name: ClassVar[str] = "adding-pascanu"
-    what: ClassVar[str] = "the mean of two marked numbers, both in the first half"
+    what: ClassVar[str] = "the mean of two marked numbers, in the first half"
     source: ClassVar[str] = "Pascanu et al. 2013"
     shortest: ClassVar[int] = 10
     length: int = 100
@@ -172,7 +172,7 @@ class Multiplication(AddingPascanu):
     """
 
     name: ClassVar[str] = "multiplication"
-    what: ClassVar[str] = "the product of two marked numbers, both in the first half"
+    what: ClassVar[str] = "the product of two marked numbers, in the first half"
     length: int = 100
 
     def baseline(self) -> float:

@@ -25,9 +25,10 @@ def read_arrays(path: Path, dimensions: Mapping[str, int]) -> dict[str, NDArray[
         DataError: The file is missing or damaged, or an array is missing or of another kind.
     """
     try:
+        with path.open("rb") as stream:
+            if not zipfile.is_zipfile(stream):
+                raise DataError(_not_npz(path, dimensions, "it is no whole zip archive"))
         with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise DataError(_not_npz(path, dimensions, "it holds a single array"))
             if missing := [name for name in dimensions if name not in file.files]:
                 found = f"it has {', '.join(file.files) or 'no arrays'}, but no {missing[0]}"
                 raise DataError(_not_npz(path, dimensions, found))

@@ -134,7 +134,7 @@ class PixelsPermuted(Pixels):
     """
 
     name: ClassVar[str] = "pixels-permuted"
-    what: ClassVar[str] = "the class of an image, its pixels in a fixed random order"
+    what: ClassVar[str] = "the class of an image, pixels in a fixed random order"
     is_permuted: ClassVar[bool] = True
 
 

@@ -146,7 +146,7 @@ class CopyVariable(_Repeat):
     """
 
     name: ClassVar[str] = "copy-variable"
-    what: ClassVar[str] = "repeat ten of 8 symbols, the number of blanks random"
+    what: ClassVar[str] = "repeat ten of 8 symbols after 1 to T blanks"
     source: ClassVar[str] = "Henaff et al. 2016"
     has_criterion: ClassVar[bool] = False
     valid_rows: ClassVar[int] = 200

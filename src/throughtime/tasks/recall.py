@@ -7,7 +7,7 @@ Jane; whoever says hi greets the other one, and John is the one who is 16 steps 
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import ClassVar
 
 import numpy as np
@@ -45,6 +45,7 @@ _FILLERS = [
 ]
 _SHORTEST_FILLER = min(map(len, _FILLERS))
 _WORDS = (*_NAMES, *sorted({w for s in [_ENTERS, *sum(_FORMS, ()), *_FILLERS] for w in s}))
+_NUMBER_OF = {word: number for number, word in enumerate(_WORDS)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Recall(GeneratedTask):
     def batch(self, rng: np.random.Generator, rows: int) -> Batch:
         """Stories to learn from."""
         stories = [self._tell(rng) for _ in range(rows)]
-        numbers = np.array([[_WORDS.index(w) for w in story] for story in stories]).T
+        numbers = np.array([[_NUMBER_OF[word] for word in story] for story in stories]).T
         return ask_at_end(one_hot(numbers[:-1], self.input_size), numbers[-1])
 
     def text(self, batch: Batch, row: int) -> str:
@@ -127,8 +128,14 @@ def _fill(rng: np.random.Generator, tokens: int) -> list[list[str]]:
     """Sentences of so many tokens together."""
     sentences = []
     while tokens:
-        rests = [tokens - len(s) for s in _FILLERS]
-        fitting = [i for i, rest in enumerate(rests) if rest == 0 or rest >= _SHORTEST_FILLER]
-        sentences.append(_FILLERS[rng.choice(fitting)])
+        fitting = _fitting(tokens)
+        sentences.append(fitting[int(rng.integers(len(fitting)))])
         tokens -= len(sentences[-1])
     return sentences
+
+
+@cache
+def _fitting(tokens: int) -> list[list[str]]:
+    """Sentences that leave no rest, or one that others fill."""
+    rests = [(tokens - len(sentence), sentence) for sentence in _FILLERS]
+    return [sentence for rest, sentence in rests if rest == 0 or rest >= _SHORTEST_FILLER]

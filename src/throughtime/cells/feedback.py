@@ -13,7 +13,8 @@ The gates that a layer has anyway read its own state alone. `gates` says which f
     "own"     g^{j->j} is one, all others zero: the ordinary stack, as `num_layers` makes it
 
 States are h1 to hL, then c1 to cL, all of one width; what is emitted is hL. The layers' own gates
-have biases, as in `gru_notes` and `lstm_notes`; with `bias=False` a layer is the paper's.
+have biases, as in `gru_notes` and `lstm_notes`; with `bias=False` a layer is the paper's. Dropout
+and a second direction of a layer act on the stack as a whole, not between its layers.
 """
 
 from collections.abc import Callable

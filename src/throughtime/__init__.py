@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from throughtime import cells, declare, engine, errors, nn, testing
+    from throughtime.cells import (
+        clip_adjoint,
+        clockwork,
+        dilate,
+        leaky,
+        recurrent_dropout,
+        remove,
+        skip,
+        zoneout,
+    )
     from throughtime.declare import (
         Bernoulli,
         Blocks,
@@ -67,33 +77,51 @@ __all__ = [
     "cell",
     "cells",
     "clamp",
+    "clip_adjoint",
+    "clockwork",
     "cos",
     "declare",
+    "dilate",
     "engine",
     "errors",
     "exp",
     "layer_norm",
+    "leaky",
     "log",
     "match",
     "maximum",
     "minimum",
     "nn",
     "now",
+    "recurrent_dropout",
     "relu",
+    "remove",
     "row_mean",
     "row_sum",
     "sigmoid",
     "sign",
     "sin",
+    "skip",
     "softplus",
     "sqrt",
     "tanh",
     "testing",
     "where",
+    "zoneout",
 ]
 
 _PACKAGES = ("cells", "declare", "engine", "errors", "nn", "testing")
 _LAYERS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent")
+_CURES = (
+    "clip_adjoint",
+    "clockwork",
+    "dilate",
+    "leaky",
+    "recurrent_dropout",
+    "remove",
+    "skip",
+    "zoneout",
+)
 
 
 def __getattr__(name: str) -> Any:
@@ -102,8 +130,8 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'throughtime' has no attribute {name!r}")
     if name in _PACKAGES:
         return import_module(f"throughtime.{name}")
-    home = import_module("throughtime.nn" if name in _LAYERS else "throughtime.declare")
-    value = getattr(home, name)
+    home = "nn" if name in _LAYERS else "cells" if name in _CURES else "declare"
+    value = getattr(import_module(f"throughtime.{home}"), name)
     globals()[name] = value
     return value
 

@@ -13,6 +13,7 @@ from throughtime.cells.deep import (
     rnn_deep_transition,
     rnn_deep_transition_shortcut,
 )
+from throughtime.cells.delays import dilate, remove, skip
 from throughtime.cells.diagonal import indrnn, lru
 from throughtime.cells.feedback import gf_gru, gf_lstm, gf_rnn
 from throughtime.cells.grus import gru, gru_notes, gru_reset_before
@@ -24,7 +25,9 @@ from throughtime.cells.lstms import (
     lstm_projection,
     lstm_sigmoid,
 )
+from throughtime.cells.masks import clip_adjoint, recurrent_dropout
 from throughtime.cells.minimal import mgu, mingru, minlstm
+from throughtime.cells.mixtures import NOTES_RATE, clockwork, leaky, zoneout
 from throughtime.cells.normalised import gru_layer_norm, lstm_layer_norm
 from throughtime.cells.vanilla import (
     rnn,
@@ -81,7 +84,11 @@ FACTORIES: dict[str, Callable[..., Cell]] = {
 __all__ = [
     "CATALOGUE",
     "FACTORIES",
+    "NOTES_RATE",
     "Cell",
+    "clip_adjoint",
+    "clockwork",
+    "dilate",
     "gf_gru",
     "gf_lstm",
     "gf_rnn",
@@ -90,6 +97,7 @@ __all__ = [
     "gru_notes",
     "gru_reset_before",
     "indrnn",
+    "leaky",
     "lru",
     "lstm",
     "lstm_coupled",
@@ -101,6 +109,8 @@ __all__ = [
     "mgu",
     "mingru",
     "minlstm",
+    "recurrent_dropout",
+    "remove",
     "rhn",
     "rnn",
     "rnn_deep_input",
@@ -112,4 +122,6 @@ __all__ = [
     "rnn_notes_sigmoid",
     "rnn_relu",
     "rnn_sigmoid",
+    "skip",
+    "zoneout",
 ]

@@ -14,7 +14,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from throughtime.declare.graph import COMPARISONS, Node, gate_name, node, walk
-from throughtime.declare.symbols import Condition, Symbol, cos, row_sum, sigmoid, sign, sin, where
+from throughtime.declare.symbols import (
+    Condition,
+    Symbol,
+    clamp,
+    cos,
+    row_sum,
+    sigmoid,
+    sign,
+    sin,
+    where,
+)
 
 if TYPE_CHECKING:
     from throughtime.declare.cell import Cell
@@ -70,6 +80,10 @@ def _clamp(g: Symbol, args: list[Symbol], _: Symbol, n: Node) -> list[Symbol | N
     return [inside if high is None else where(args[0] <= high, inside, 0.0)]
 
 
+def _clip_adjoint(g: Symbol, _args: list[Symbol], _y: Symbol, n: Node) -> list[Symbol | None]:
+    return [clamp(g, -n.data[0], n.data[0])]
+
+
 def _power(g: Symbol, args: list[Symbol], _: Symbol, n: Node) -> list[Symbol | None]:
     exponent = n.data[0]
     return [g * (float(exponent) * args[0] ** (exponent - 1)) if exponent else None]
@@ -110,6 +124,7 @@ RULES: dict[str, Rule] = {
     "expand": _expand,
     "row_sum": _row_sum,
     "now": lambda g, a, y, n: [g],
+    "clip_adjoint": _clip_adjoint,
 }
 
 

@@ -4,30 +4,30 @@ A cut changes graphs and never calls the step again, so cures compose with every
 each other.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import chain, count
 from typing import Any
 
 from throughtime.declare.cell import Cell
 from throughtime.declare.data import Extra, Param, State, Uniform
-from throughtime.declare.graph import Node, Term, gate_name, node, rebuild, terms, walk
+from throughtime.declare.graph import (
+    Node,
+    Term,
+    Width,
+    constant,
+    gate_name,
+    has_bias,
+    node,
+    rebuild,
+    rewrite,
+    terms,
+    walk,
+)
 from throughtime.declare.symbols import Symbol, as_node
 from throughtime.errors import DeclarationError
 
-__all__ = [
-    "chosen_states",
-    "cured",
-    "fresh",
-    "masked",
-    "mixed",
-    "moving_states",
-    "probed",
-    "recurrent_reads",
-    "relag",
-    "stretched",
-    "written",
-]
-
+Delays = Callable[[frozenset[int]], Collection[int]]
 _STOPS = frozenset({"affine", "now"})  # a delay moves what a matrix reads down to these
 
 
@@ -63,14 +63,16 @@ def cured(cell: Cell, cure: str, arguments: Mapping[str, Any], source: str, **ch
     )
 
 
-def fresh(cell: Cell, name: str, *, taken: Collection[str] = ()) -> str:
-    """A name that the cell does not use yet: the name itself, or with _2, _3 and so on."""
-    used = {item.name for item in (*cell.states, *cell.params, *cell.extras)} | {*taken}
-    found, count = name, 1
-    while found in used:
-        count += 1
-        found = f"{name}_{count}"
-    return found
+def fresh_names(cell: Cell, name: str) -> Iterator[str]:
+    """Names that the cell does not use yet: the name itself, then with _2, _3 and so on."""
+    used = {item.name for item in (*cell.states, *cell.params, *cell.extras)}
+    numbered = (f"{name}_{number}" for number in count(2))
+    return (found for found in chain([name], numbered) if found not in used)
+
+
+def fresh(cell: Cell, name: str) -> str:
+    """The first of `fresh_names`."""
+    return next(fresh_names(cell, name))
 
 
 def moving_states(cell: Cell) -> tuple[State, ...]:
@@ -89,7 +91,9 @@ def chosen_states(cure: str, cell: Cell, states: Any) -> tuple[State, ...]:
         return tuple(moving.values())
     listed = isinstance(states, Iterable) and not isinstance(states, str | bytes)
     names = list(states) if listed else states.split() if isinstance(states, str) else [states]
-    strange = [name for name in names if name not in moving] if names else ["no state"]
+    strange = [n for n in names if not isinstance(n, str) or n not in moving] or (
+        [] if names else [""]
+    )
     if strange or len(set(names)) < len(names):
         problem = strange[0] if strange else "one name twice"
         raise DeclarationError(
@@ -113,8 +117,7 @@ def mixed(
     def one(state: State, new: Node) -> Node:
         if state.name not in names:
             return new
-        past = node("state", data=(state.name, 1), width=state.width)
-        return as_node(mix(state, Symbol(past), Symbol(new)))
+        return as_node(mix(state, symbol(state), Symbol(new)))
 
     return tuple(one(s, n) for s, n in zip(cell.states, cell.new, strict=True))
 
@@ -134,9 +137,7 @@ def _shifted(read: Node, by: int, done: Mapping[Node, Node]) -> Node:
     return found[read]
 
 
-def _with_delays(
-    affine: Node, done: Mapping[Node, Node], delays: Callable[[frozenset[int]], Iterable[int]]
-) -> Node:
+def _with_delays(affine: Node, done: Mapping[Node, Node], delays: Delays) -> Node:
     """A gate whose recurrent matrices have other delays; a read's delays share its index."""
     pairs = list(zip(terms(affine), affine.args, strict=True))
     lags: dict[int, set[int]] = {}
@@ -148,16 +149,14 @@ def _with_delays(
         if term.kind != "recurrent":
             found.append((term, done[read]))
         elif term.lag == min(lags[term.index]):  # the shortest stands for all of its index
-            for lag in sorted(set(delays(frozenset(lags[term.index])))):
-                found.append((replace(term, lag=lag), _shifted(read, lag - term.lag, done)))
-    name, bias, _ = affine.data
-    data = (name, bias, tuple(term for term, _ in found))
+            wanted = sorted(delays(frozenset(lags[term.index])))
+            reads = [_shifted(read, lag - term.lag, done) for lag in wanted]
+            found += zip([replace(term, lag=lag) for lag in wanted], reads, strict=True)
+    data = (gate_name(affine), has_bias(affine), tuple(term for term, _ in found))
     return node("affine", *(read for _, read in found), data=data, width=affine.width)
 
 
-def relag(
-    cell: Cell, elementwise: Callable[[int], int], delays: Callable[[frozenset[int]], Iterable[int]]
-) -> tuple[Node, ...]:
+def relag(cell: Cell, elementwise: Callable[[int], int], delays: Delays) -> tuple[Node, ...]:
     """New states with every access to the past moved.
 
     Args:
@@ -176,16 +175,17 @@ def relag(
 
 def stretched(cell: Cell, factor: int) -> tuple[Node, ...]:
     """New states with the lag of every access multiplied."""
-    done: dict[Node, Node] = {}
-    for n in walk(cell.new):
-        done[n] = rebuild(n, done)
+
+    def change(n: Node) -> Node:
         if n.op == "state":
-            done[n] = _delayed(n, factor * n.data[1])
-        elif n.op == "affine":
-            name, bias, matrices = n.data
-            data = (name, bias, tuple(replace(t, lag=factor * t.lag) for t in matrices))
-            done[n] = node("affine", *done[n].args, data=data, width=n.width)
-    return tuple(done[root] for root in cell.new)
+            return _delayed(n, factor * n.data[1])
+        if n.op != "affine":
+            return n
+        matrices = tuple(replace(t, lag=factor * t.lag) for t in terms(n))
+        data = (gate_name(n), has_bias(n), matrices)
+        return node("affine", *n.args, data=data, width=n.width)
+
+    return rewrite(cell.new, change)
 
 
 def recurrent_reads(cell: Cell) -> tuple[Node, ...]:
@@ -218,27 +218,67 @@ def with_reads(cell: Cell, change: Callable[[Node, Node], Node]) -> tuple[Node, 
     return tuple(done[root] for root in cell.new)
 
 
-def masked(cell: Cell, params: Mapping[Any, Param]) -> tuple[Node, ...]:
-    """New states whose matrices between states are cut by a comparison of params.
+def _is_between(affine: Node, term: Term, read: Node) -> bool:
+    """Whether a matrix maps a vector of the step to another one."""
+    return term.kind != "input" and 1 not in {affine.width, read.width}
+
+
+def matrix_widths(cell: Cell) -> tuple[Width, ...]:
+    """The widths of rows and columns of matrices between vectors of the step; not those on x."""
+    found: dict[Width, None] = {}
+    for n in walk(cell.new):
+        for term, read in zip(terms(n), n.args, strict=True) if n.op == "affine" else ():
+            found |= dict.fromkeys((n.width, read.width) if _is_between(n, term, read) else ())
+    return tuple(found)
+
+
+def with_masks(cell: Cell, params: Mapping[Width, str]) -> tuple[Node, ...]:
+    """New states whose matrices between vectors are cut by a comparison: see `Term.masks`.
 
     Args:
         cell: The cell.
-        params: The param that is compared, by the width of rows or columns.
+        params: The name of the param that is compared, by the width of rows or columns.
     """
+
+    def cut(n: Node) -> tuple[Term, ...]:
+        pairs = zip(terms(n), n.args, strict=True)
+        return tuple(
+            replace(term, masks=(*term.masks, (params[n.width], params[read.width])))
+            if _is_between(n, term, read)
+            else term
+            for term, read in pairs
+        )
+
+    def change(n: Node) -> Node:
+        if n.op != "affine":
+            return n
+        data = (gate_name(n), has_bias(n), cut(n))
+        return node("affine", *n.args, data=data, width=n.width)
+
+    return rewrite(cell.new, change) if params else cell.new
+
+
+def with_clipped_adjoints(cell: Cell, bound: float, at: str) -> tuple[Node, ...]:
+    """New states whose gradients are clipped by value at "gates" or at "states".
+
+    What depends on params alone has no gradient of one step, so it is left alone.
+    """
+    timed: set[Node] = set()
     done: dict[Node, Node] = {}
+
+    def clipped(n: Node) -> Node:
+        return (
+            node("clip_adjoint", done[n], data=(bound,), width=n.width) if n in timed else done[n]
+        )
+
     for n in walk(cell.new):
         done[n] = rebuild(n, done)
-        if n.op == "affine" and n.width in params:
-            pairs = zip(terms(n), n.args, strict=True)
-            cut = tuple(
-                replace(t, masks=(*t.masks, (params[n.width].name, params[read.width].name)))
-                if t.kind in {"recurrent", "inner"} and read.width in params
-                else t
-                for t, read in pairs
-            )
-            data = (gate_name(n), n.data[1], cut)
-            done[n] = node("affine", *done[n].args, data=data, width=n.width)
-    return tuple(done[root] for root in cell.new)
+        if n.op in {"x", "state", "extra"} or not timed.isdisjoint(n.args):
+            timed.add(n)
+        if at == "gates" and n.op == "affine":
+            done[n] = clipped(n)
+    pairs = zip(cell.states, cell.new, strict=True)
+    return tuple(clipped(n) if at == "states" and not s.clock else done[n] for s, n in pairs)
 
 
 def probed(cell: Cell) -> Cell:
@@ -263,7 +303,7 @@ def probed(cell: Cell) -> Cell:
         probes[state.name] = Extra(name, width=state.width)
 
     def add(state: State, _past: Symbol, new: Symbol) -> Symbol:
-        return new + extra_symbol(probes[state.name])
+        return new + symbol(probes[state.name])
 
     return replace(
         cell,
@@ -273,11 +313,10 @@ def probed(cell: Cell) -> Cell:
     )
 
 
-def extra_symbol(extra: Extra) -> Symbol:
-    """An extra input as a value of the step."""
-    return Symbol(node("extra", data=(extra.name,), width=extra.width))
-
-
-def param_symbol(param: Param) -> Symbol:
-    """A param as a value of the step."""
-    return Symbol(node("param", data=(param.name,), width=param.width))
+def symbol(item: State | Param | Extra | float) -> Symbol:
+    """Something declared as a value of the step; a state is that of one step before."""
+    if isinstance(item, float):
+        return Symbol(constant(item))
+    op = type(item).__name__.lower()
+    lag = (1,) if isinstance(item, State) else ()
+    return Symbol(node(op, data=(item.name, *lag), width=item.width))

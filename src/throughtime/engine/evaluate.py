@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from throughtime.declare.graph import LEAVES, Node, walk
 from throughtime.declare.slots import Sizes
+from throughtime.engine.clip_adjoint import clip_adjoint
 
 OPERATIONS: dict[str, Callable[..., Tensor]] = {
     "neg": torch.neg,
@@ -54,6 +55,8 @@ def operation(n: Node, sizes: Sizes) -> Callable[..., Tensor]:
         return lambda a: _spread(a, width)
     if n.op == "now":
         return lambda a: a
+    if n.op == "clip_adjoint":
+        return lambda a: clip_adjoint(a, n.data[0])
     return OPERATIONS[n.op]
 
 

@@ -19,6 +19,7 @@ from throughtime.cli.command import Command
 from throughtime.cli.doctor import Doctor
 from throughtime.cli.evaluate import Evaluate
 from throughtime.cli.generate import Generate
+from throughtime.cli.tasks import Tasks
 from throughtime.cli.train import Train
 from throughtime.errors import ThroughtimeError
 
@@ -28,6 +29,7 @@ _VERBS: dict[str, type[Command]] = {
     "train": Train,
     "evaluate": Evaluate,
     "generate": Generate,
+    "tasks": Tasks,
     "doctor": Doctor,
 }
 _DESCRIPTION = (

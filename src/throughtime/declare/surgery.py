@@ -315,7 +315,7 @@ def probed(cell: Cell) -> Cell:
 
 def symbol(item: State | Param | Extra | float) -> Symbol:
     """Something declared as a value of the step; a state is that of one step before."""
-    if isinstance(item, float):
+    if isinstance(item, float | int):
         return Symbol(constant(item))
     op = type(item).__name__.lower()
     lag = (1,) if isinstance(item, State) else ()

@@ -28,13 +28,8 @@ class _ClipAdjoint(torch.autograd.Function):
         return tangent.view_as(tangent)
 
     @staticmethod
-    def vmap(  # the batched rows are clipped as all others
-        info: Any,  # noqa: ARG004
-        in_dims: tuple[int | None, None],
-        a: Tensor,
-        bound: float,
-    ) -> tuple[Tensor, int | None]:
-        return clip_adjoint(a, bound), in_dims[0]
+    def vmap(info: Any, in_dims: Any, *args: Any) -> tuple[Tensor, int | None]:  # noqa: ARG004
+        return clip_adjoint(*args), in_dims[0]  # every element on its own, wherever rows lie
 
 
 def clip_adjoint(a: Tensor, bound: float) -> Tensor:

@@ -33,6 +33,7 @@ from throughtime.nn.runs import (
     make_runs,
     prepare_all,
     tensors,
+    weights_in_use,
 )
 from throughtime.nn.states import LayerState, StateLayout, each
 
@@ -135,6 +136,11 @@ class Recurrent(nn.Module):
     def directions(self) -> int:
         """2 if bidirectional, else 1."""
         return 1 + self.bidirectional
+
+    @property
+    def output_size(self) -> int:
+        """O, features of the output."""
+        return self.directions * self._runs[-1].jobs[False, None].output_size
 
     def reset_parameters(self) -> None:
         """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; the rest as declared."""
@@ -298,7 +304,7 @@ class Recurrent(nn.Module):
             x=batch.x,
             states=start,
             initial=tensors(self, run.names.initial),
-            weights=tensors(self, run.names.weights),
+            weights=weights_in_use(self, run),
             params=tensors(self, run.names.params),
             extras=extra_values(
                 self.cell,
@@ -342,7 +348,7 @@ class Recurrent(nn.Module):
             x=steps,
             states=initial_states(self, self.cell, run, steps.shape[1], weight),
             initial=tensors(self, run.names.initial),
-            weights=tensors(self, run.names.weights),
+            weights=weights_in_use(self, run),
             params=tensors(self, run.names.params),
             extras=(),
             lengths=as_lengths(lengths, steps, validate=False),

@@ -3,11 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from throughtime import engine as engines
 from throughtime.declare import Cell
 from throughtime.declare.slots import Biases, Sizes
+from throughtime.nn.masks import Rows, masks_of, used
 from throughtime.nn.parameters import Names, fill_param, names_of, register, stored_name
 from throughtime.nn.states import LayerState
 
@@ -22,6 +24,7 @@ class Run(NamedTuple):
         suffix: What its tensors' names end in, e.g. "_l0_reverse".
         sizes: What the cell's symbolic widths are here.
         names: Its tensors' names.
+        masks: Which elements of a matrix are used, by the matrix's name; most cells have no masks.
         jobs: What an engine is asked, by (all states wanted?, dtype of products).
     """
 
@@ -29,6 +32,7 @@ class Run(NamedTuple):
     suffix: str
     sizes: Sizes
     names: Names
+    masks: dict[str, tuple[Rows, ...]]
     jobs: dict[tuple[bool, str | None], engines.Job]
 
 
@@ -65,7 +69,8 @@ def make_runs(
                 for every in (False, True)
                 for products in PRODUCT_DTYPES
             }
-            found.append(Run(layer, suffix, sizes, names, jobs))
+            masks = masks_of(cell, jobs[False, None].slots, sizes, names)
+            found.append(Run(layer, suffix, sizes, names, masks, jobs))
     prepare_all(found)
     return found
 
@@ -82,8 +87,16 @@ def tensors(module: nn.Module, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     return tuple(getattr(module, name) for name in names)
 
 
+def weights_in_use(module: nn.Module, run: Run) -> tuple[Tensor, ...]:
+    """The weights of one layer and direction as engines take them, idle elements zero."""
+    return tuple(
+        used(module, weight, run.masks[name]) if name in run.masks else weight
+        for name, weight in zip(run.names.weights, tensors(module, run.names.weights), strict=True)
+    )
+
+
 def initialise(module: nn.Module, cell: Cell, run: Run) -> None:
-    """Matrices and biases evenly in +-1/sqrt(H), as torch; params and states as declared."""
+    """Matrices and biases evenly in +-1/sqrt(H), as torch; the rest as declared; masked is zero."""
     bound = run.sizes.hidden**-0.5
     for weight in tensors(module, run.names.weights):
         nn.init.uniform_(weight, -bound, bound)
@@ -92,6 +105,10 @@ def initialise(module: nn.Module, cell: Cell, run: Run) -> None:
     moving = [s for s in cell.states if not s.clock]
     for name, state in zip(run.names.initial, moving, strict=False):
         nn.init.constant_(getattr(module, name), state.initial)
+    for name, parts in run.masks.items():
+        with torch.no_grad():
+            weight = getattr(module, name)
+            weight.copy_(used(module, weight, parts))
 
 
 def initial_states(module: nn.Module, cell: Cell, run: Run, rows: int, like: Tensor) -> LayerState:

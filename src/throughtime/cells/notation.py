@@ -8,12 +8,14 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from throughtime import cells
+from throughtime.cells import CATALOGUE, FACTORIES
+from throughtime.cells.delays import dilate, remove, skip
 from throughtime.cells.expression import Expression, read, refuse, split, written
+from throughtime.cells.masks import clip_adjoint, recurrent_dropout
+from throughtime.cells.mixtures import clockwork, leaky, zoneout
 from throughtime.declare import Cell
 from throughtime.errors import ThroughtimeError
 
@@ -22,6 +24,10 @@ __all__ = ["CURES", "SHORT", "Parsed", "known", "parse", "parse_cell", "read", "
 FARTHEST = 100_000  # steps back; every state's whole history is carried
 LARGEST_COUNT = 16  # of layers and the like: tracing 16 takes 0.3 s, 64 two minutes
 
+CURES: Mapping[str, Callable[..., Cell]] = {
+    cure.__name__: cure
+    for cure in (leaky, zoneout, clockwork, skip, remove, dilate, recurrent_dropout, clip_adjoint)
+}
 # What a cure does where nothing more is said: the short form leaky:lstm.
 SHORT: Mapping[str, Mapping[str, Any]] = {
     "leaky": {"rate": 0.1},
@@ -31,23 +37,8 @@ SHORT: Mapping[str, Mapping[str, Any]] = {
     "remove": {"delays": (2,)},
     "dilate": {"d": 2},
     "recurrent_dropout": {"p": 0.1},
-    "clip_adjoint": {},
+    "clip_adjoint": {"bound": 1.0},
 }
-
-
-def _cures() -> dict[str, Callable[..., Cell]]:
-    found: dict[str, Callable[..., Cell]] = {}
-    for home in ("mixtures", "delays", "masks"):
-        try:
-            module = import_module(f"throughtime.cells.{home}")
-        except ImportError:
-            continue
-        found |= {name: getattr(module, name) for name in SHORT if hasattr(module, name)}
-    return found
-
-
-CURES = _cures()
-FACTORIES: Mapping[str, Callable[..., Cell]] = getattr(cells, "FACTORIES", {})
 
 
 @dataclass(frozen=True)
@@ -124,7 +115,7 @@ options=(('clip', {'norm': 2}), ('chrono', {'t_max': 100})))
 def known(options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> str:
     """All names that a text may use, with the arguments of the short forms."""
     groups = {
-        "cells": [*cells.CATALOGUE],
+        "cells": [*CATALOGUE],
         "cells made to order": [*FACTORIES],
         "cures, with what cure:CELL means": [_call(name, SHORT[name]) for name in CURES],
         "options, outside all cures": [_call(name, kw) for name, kw in options.items()],
@@ -184,8 +175,8 @@ class _Builder:
             return self._cured(e)
         if e.name in self.options:
             self.refuse(e, f"option {e.name} stands inside a cure; put it outside all cures.")
-        if e.name not in cells.CATALOGUE and e.name not in FACTORIES:
-            names = [*cells.CATALOGUE, *FACTORIES, *CURES, *self.options]
+        if e.name not in CATALOGUE and e.name not in FACTORIES:
+            names = [*CATALOGUE, *FACTORIES, *CURES, *self.options]
             self.refuse(e, f"{e.name!r} is unknown; {_nearest(e.name, names)}")
         if e.inner:
             self.refuse(e, f"{e.name} is a cell, no cure: it stands around nothing.")
@@ -193,7 +184,7 @@ class _Builder:
 
     def _listed(self, e: Expression) -> tuple[Expression, Cell]:
         self.arguments(e, _Takes((), ()))
-        return Expression(e.name), cells.CATALOGUE[e.name]
+        return Expression(e.name), CATALOGUE[e.name]
 
     def _made(self, e: Expression) -> tuple[Expression, Cell]:
         named = self.arguments(e, _taken(FACTORIES[e.name], around=False))
@@ -214,8 +205,6 @@ class _Builder:
             return make(*cell, **named)
         except ThroughtimeError as error:
             return self.refuse(e, str(error))
-        except (TypeError, ValueError, ArithmeticError) as error:
-            return self.refuse(e, f"{e.name} cannot take {', '.join(_listed(named))} ({error}).")
 
     def arguments(self, e: Expression, takes: _Takes) -> dict[str, Any]:
         """The arguments of an expression by name."""

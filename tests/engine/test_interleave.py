@@ -5,6 +5,10 @@ import torch
 
 import throughtime as tt
 from throughtime import engine as engines
+from throughtime.cells import gru_reset_before, lstm_peephole, lstm_projection, rnn
+from throughtime.cells.delays import dilate, remove, skip
+from throughtime.cells.masks import clip_adjoint, recurrent_dropout
+from throughtime.cells.mixtures import clockwork, leaky, zoneout
 from throughtime.declare.quotient import common_lag, divided
 from throughtime.declare.slots import Sizes
 from throughtime.engine import Inputs, Job, reference
@@ -67,6 +71,10 @@ CELLS = {
     "lstm_3": (lagged_lstm(3), 3),
     "gru_4": (lagged_gru(4), 4),
     "clocked": (clocked, 3),
+    "removed": (remove(leaky(lstm_peephole, rate="learned"), [2, 6]), 2),
+    "clockwork": (dilate(clockwork(skip(gru_reset_before, [2]), [1, 2, 3]), 3), 3),
+    "masked": (dilate(zoneout(recurrent_dropout(lstm_projection, 0.3), 0.2), 2), 2),
+    "clipped": (dilate(clip_adjoint(rnn, 0.05), 2), 2),
 }
 MASKS = ("none", "lengths", "resets", "both")
 
@@ -207,6 +215,7 @@ def test_lags_are_divided_and_matrices_stay_in_order():
     assert whole.lags() == {"h": 2}
     assert divided(lagged_lstm(3), 3) == tt.cells.lstm
     assert divided(lagged_gru(4), 4) == tt.cells.gru
+    assert divided(dilate(skip(tt.cells.gru, [3]), 5), 5) == skip(tt.cells.gru, [3])
     for cell, strands in CELLS.values():
         job = Job(cell, SIZES)
         short = quotient(job)
@@ -229,7 +238,7 @@ def test_one_state_with_another_lag_keeps_the_steps_in_line():
 
 
 def test_layers_say_how_they_run():
-    said = tt.Recurrent(lagged_lstm(4), 3, 5).explain()
+    said = tt.Recurrent(dilate(tt.cells.lstm, 4), 3, 5).explain()
     assert said.startswith("vendor, as 4 interleaved sequences: torch's own fused op")
     said = tt.Recurrent(two_and_four, 3, 5).explain()
     assert said.startswith("reference, as 2 interleaved sequences: ")

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from throughtime.declare import Uniform
+from throughtime.declare.surgery import written
 from throughtime.errors import ConfigError, ThroughtimeError
 
-__all__ = ["VALUES", "Expression", "read", "refuse", "split", "written"]
+__all__ = ["VALUES", "Expression", "read", "refuse", "split"]
 
 LONGEST_TEXT = 2_000  # characters; Python's parser would take any text, and all memory
 DEEPEST = 24  # brackets and colons around one another
@@ -62,18 +63,6 @@ class Expression:
         parts += [written(value) for value in self.values]
         parts += [f"{name}={written(value)}" for name, value in self.named.items()]
         return f"{self.name}({', '.join(parts)})" if parts else self.name
-
-
-def written(value: Any) -> str:
-    """An argument as text."""
-    if isinstance(value, tuple):
-        return f"[{', '.join(map(written, value))}]"
-    if isinstance(value, dict):
-        return f"{{{', '.join(f'{written(k)}: {written(v)}' for k, v in value.items())}}}"
-    for name, (kind, fields) in VALUES.items():
-        if isinstance(value, kind):
-            return f"{name}({', '.join(written(getattr(value, f)) for f in fields)})"
-    return repr(value)
 
 
 def refuse(text: str, column: int, problem: str) -> NoReturn:

@@ -13,10 +13,11 @@ from typing import Any
 
 from throughtime.cells import CATALOGUE, FACTORIES
 from throughtime.cells.delays import dilate, remove, skip
-from throughtime.cells.expression import Expression, read, refuse, split, written
+from throughtime.cells.expression import Expression, read, refuse, split
 from throughtime.cells.masks import clip_adjoint, recurrent_dropout
 from throughtime.cells.mixtures import clockwork, leaky, zoneout
 from throughtime.declare import Cell
+from throughtime.declare.surgery import written
 from throughtime.errors import ThroughtimeError
 
 __all__ = ["CURES", "SHORT", "Parsed", "known", "parse", "parse_cell", "read", "split"]

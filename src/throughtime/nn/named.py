@@ -1,6 +1,6 @@
 """Which layers replace torch.nn's? RNN, LSTM and GRU with its arguments, names and messages."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Unpack
 
 import torch
 
@@ -8,6 +8,7 @@ from throughtime.cells import CATALOGUE
 from throughtime.declare import Cell
 from throughtime.declare.slots import Biases
 from throughtime.errors import ConfigError
+from throughtime.nn.options import Options
 from throughtime.nn.recurrent import Recurrent
 
 NONLINEARITIES = {"tanh": "rnn", "relu": "rnn_relu"}
@@ -44,7 +45,7 @@ class RNN(_DropIn):
         num_layers: L.
         nonlinearity: "tanh" or "relu".
         bias, batch_first, dropout, bidirectional, device, dtype: As in torch.nn.RNN.
-        options: learn_initial_state and engine, as in `Recurrent`.
+        options: Those of `Recurrent` that torch does not have, such as init and engine.
 
     Shape:
         As `Recurrent`; hx: [L * directions, B, H].
@@ -65,9 +66,7 @@ class RNN(_DropIn):
         bidirectional: bool = False,
         device: Any = None,
         dtype: torch.dtype | None = None,
-        *,
-        learn_initial_state: bool = False,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
             elman(nonlinearity),
@@ -80,8 +79,7 @@ class RNN(_DropIn):
             bidirectional,
             device=device,
             dtype=dtype,
-            learn_initial_state=learn_initial_state,
-            engine=engine,
+            **options,
         )
         self.nonlinearity = nonlinearity
 
@@ -101,7 +99,7 @@ class LSTM(_DropIn):
         hidden_size: H.
         num_layers: L.
         bias, batch_first, dropout, bidirectional, proj_size, device, dtype: As in torch.nn.LSTM.
-        options: learn_initial_state and engine, as in `Recurrent`.
+        options: Those of `Recurrent` that torch does not have, such as init and engine.
 
     Shape:
         As `Recurrent`; hx: (h [L * directions, B, P or H], c [L * directions, B, H]).
@@ -122,9 +120,7 @@ class LSTM(_DropIn):
         proj_size: int = 0,
         device: Any = None,
         dtype: torch.dtype | None = None,
-        *,
-        learn_initial_state: bool = False,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
             CATALOGUE["lstm_projection" if proj_size else "lstm"],
@@ -138,8 +134,7 @@ class LSTM(_DropIn):
             proj_size,
             device,
             dtype,
-            learn_initial_state=learn_initial_state,
-            engine=engine,
+            **options,
         )
 
 
@@ -153,7 +148,7 @@ class GRU(_DropIn):
         hidden_size: H.
         num_layers: L.
         bias, batch_first, dropout, bidirectional, device, dtype: As in torch.nn.GRU.
-        options: learn_initial_state and engine, as in `Recurrent`.
+        options: Those of `Recurrent` that torch does not have, such as init and engine.
 
     Shape:
         As `Recurrent`; hx: [L * directions, B, H].
@@ -173,9 +168,7 @@ class GRU(_DropIn):
         bidirectional: bool = False,
         device: Any = None,
         dtype: torch.dtype | None = None,
-        *,
-        learn_initial_state: bool = False,
-        engine: str = "auto",
+        **options: Unpack[Options],
     ) -> None:
         super().__init__(
             CATALOGUE["gru"],
@@ -188,8 +181,7 @@ class GRU(_DropIn):
             bidirectional,
             device=device,
             dtype=dtype,
-            learn_initial_state=learn_initial_state,
-            engine=engine,
+            **options,
         )
 
 

@@ -23,6 +23,7 @@ from throughtime.nn.arguments import (
 )
 from throughtime.nn.arrangement import Arrangement
 from throughtime.nn.extras import check_names, extra_values
+from throughtime.nn.init import as_init
 from throughtime.nn.lengths import as_lengths, as_reset, pack_like, unpack
 from throughtime.nn.parameters import bounded, is_bounded, stored_name
 from throughtime.nn.runs import (
@@ -67,6 +68,8 @@ class Recurrent(nn.Module):
         learn_initial_state: Make the state before the first step (and after a reset) a parameter.
         engine: "auto" takes the fastest engine that can do the job; a named one is used or
             refused. `explain()` says which.
+        init: What the layer starts from, on top of torch's: an initialiser of `nn.init`, several
+            in order, or their text such as "orthogonal,forget:1".
 
     Shape:
         x: [T, B, I]; output: [T, B, O], O = directions * output features of the cell;
@@ -103,12 +106,13 @@ class Recurrent(nn.Module):
         *,
         learn_initial_state: bool = False,
         engine: str = "auto",
+        init: Any = None,
     ) -> None:
         super().__init__()
         widths = check_layers(cell, input_size, hidden_size, num_layers, proj_size)
         flags = {"bias": bias, "batch_first": batch_first, "bidirectional": bidirectional}
         check_options(flags | {"learn_initial_state": learn_initial_state}, dropout, dtype)
-        self.cell, self.engine = cell, check_name(engine)
+        self.cell, self.engine, self.init = cell, check_name(engine), as_init(init)
         self.input_size, self.num_layers, self.proj_size = (input_size, num_layers, proj_size)
         self.hidden_size = widths[0] if len(set(widths)) == 1 else tuple(widths)
         self.bias, self.batch_first, self.bidirectional = (bias, batch_first, bidirectional)
@@ -143,9 +147,9 @@ class Recurrent(nn.Module):
         return self.directions * self._runs[-1].jobs[False, None].output_size
 
     def reset_parameters(self) -> None:
-        """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; the rest as declared."""
+        """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; then as `init` says."""
         for run in self._runs:
-            initialise(self, self.cell, run)
+            initialise(self, self.cell, run, self.init)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Prepare a copied or loaded layer as a new one is."""
@@ -381,6 +385,7 @@ class Recurrent(nn.Module):
             "bidirectional": False,
             "learn_initial_state": False,
             "engine": "auto",
+            "init": (),
         }
         changed = {k: getattr(self, k) for k, v in defaults.items() if getattr(self, k) != v}
         return ", ".join([*shown, *(f"{k}={v!r}" for k, v in changed.items())])

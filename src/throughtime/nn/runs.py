@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from throughtime import engine as engines
 from throughtime.declare import Cell
 from throughtime.declare.slots import Biases, Sizes
+from throughtime.nn.init import Initialiser, fill
+from throughtime.nn.layer_tensors import LayerTensors
 from throughtime.nn.masks import Rows, masks_of, used
-from throughtime.nn.parameters import Names, fill_param, names_of, register, stored_name
+from throughtime.nn.parameters import Names, fill_param, is_bounded, names_of, register, stored_name
 from throughtime.nn.states import LayerState
 
 PRODUCT_DTYPES = (None, "bfloat16", "float16")
@@ -95,8 +97,11 @@ def weights_in_use(module: nn.Module, run: Run) -> tuple[Tensor, ...]:
     )
 
 
-def initialise(module: nn.Module, cell: Cell, run: Run) -> None:
-    """Matrices and biases evenly in +-1/sqrt(H), as torch; the rest as declared; masked is zero."""
+def initialise(module: nn.Module, cell: Cell, run: Run, init: Sequence[Initialiser]) -> None:
+    """Matrices and biases evenly in +-1/sqrt(H), as torch; the rest as declared; then by `init`.
+
+    Idle elements of masked matrices are zero.
+    """
     bound = run.sizes.hidden**-0.5
     for weight in tensors(module, run.names.weights):
         nn.init.uniform_(weight, -bound, bound)
@@ -105,10 +110,18 @@ def initialise(module: nn.Module, cell: Cell, run: Run) -> None:
     moving = [s for s in cell.states if not s.clock]
     for name, state in zip(run.names.initial, moving, strict=False):
         nn.init.constant_(getattr(module, name), state.initial)
+    fill(init, layer_tensors(module, cell, run))
     for name, parts in run.masks.items():
         with torch.no_grad():
             weight = getattr(module, name)
             weight.copy_(used(module, weight, parts))
+
+
+def layer_tensors(module: nn.Module, cell: Cell, run: Run) -> LayerTensors:
+    """What initialisers fill; params that are kept as raw tensors are not among it."""
+    pairs = zip(run.names.params, cell.params, strict=True)
+    plain = {param.name: getattr(module, name) for name, param in pairs if not is_bounded(param)}
+    return LayerTensors(run.jobs[False, None], tensors(module, run.names.weights), plain)
 
 
 def initial_states(module: nn.Module, cell: Cell, run: Run, rows: int, like: Tensor) -> LayerState:

@@ -18,6 +18,8 @@ from throughtime.nn.arguments import (
     check_options,
     check_same_kind,
 )
+from throughtime.nn.init import as_init, fill
+from throughtime.nn.layer_tensors import LayerTensors
 from throughtime.nn.named import elman
 from throughtime.nn.parameters import names_of, register
 from throughtime.nn.runs import PRODUCT_DTYPES
@@ -35,12 +37,13 @@ class _SingleStep(nn.Module):
         device: Any,
         dtype: torch.dtype | None,
         engine: str,
+        init: Any,
     ) -> None:
         super().__init__()
         check_layers(cell, input_size, hidden_size, 1, 0)
         check_options({"bias": bias}, 0.0, dtype)
         self.input_size, self.hidden_size, self.bias = input_size, hidden_size, bias
-        self.cell, self.engine = cell, check_name(engine)
+        self.cell, self.engine, self.init = cell, check_name(engine), as_init(init)
         sizes, biases = (Sizes(input_size, hidden_size, hidden_size), "two" if bias else "none")
         self._jobs = {p: engines.Job(cell, sizes, biases, products=p) for p in PRODUCT_DTYPES}
         self._prepare()
@@ -60,14 +63,17 @@ class _SingleStep(nn.Module):
         self._prepare()
 
     def reset_parameters(self) -> None:
-        """Initialise evenly in +-1/sqrt(H), as torch."""
-        for weight in self.parameters():
+        """Initialise evenly in +-1/sqrt(H), as torch; then as `init` says."""
+        weights = tuple(getattr(self, name) for name in self._names.weights)
+        for weight in weights:
             nn.init.uniform_(weight, -(self.hidden_size**-0.5), self.hidden_size**-0.5)
+        fill(self.init, LayerTensors(self._jobs[None], weights, {}))
 
     def extra_repr(self) -> str:
         """The sizes, and what differs from the defaults."""
         bias = "" if self.bias else ", bias=False"
-        return f"{self.input_size}, {self.hidden_size}{bias}"
+        init = f", init={self.init!r}" if self.init else ""
+        return f"{self.input_size}, {self.hidden_size}{bias}{init}"
 
     def _step(self, x: Tensor, states: tuple[Any, ...]) -> tuple[Tensor, ...]:
         """The next states; x [B, I] or [I], states alike."""
@@ -140,9 +146,10 @@ class RNNCell(_SingleStep):
         dtype: torch.dtype | None = None,
         *,
         engine: str = "auto",
+        init: Any = None,
     ) -> None:
         cell = elman(nonlinearity)
-        super().__init__(cell, input_size, hidden_size, bias, device, dtype, engine)
+        super().__init__(cell, input_size, hidden_size, bias, device, dtype, engine, init)
         self.nonlinearity = nonlinearity
 
     def extra_repr(self) -> str:
@@ -174,8 +181,11 @@ class GRUCell(_SingleStep):
         dtype: torch.dtype | None = None,
         *,
         engine: str = "auto",
+        init: Any = None,
     ) -> None:
-        super().__init__(CATALOGUE["gru"], input_size, hidden_size, bias, device, dtype, engine)
+        super().__init__(
+            CATALOGUE["gru"], input_size, hidden_size, bias, device, dtype, engine, init
+        )
 
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next hidden state; hx is zeros if None."""
@@ -201,8 +211,11 @@ class LSTMCell(_SingleStep):
         dtype: torch.dtype | None = None,
         *,
         engine: str = "auto",
+        init: Any = None,
     ) -> None:
-        super().__init__(CATALOGUE["lstm"], input_size, hidden_size, bias, device, dtype, engine)
+        super().__init__(
+            CATALOGUE["lstm"], input_size, hidden_size, bias, device, dtype, engine, init
+        )
 
     def forward(
         self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None

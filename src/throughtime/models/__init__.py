@@ -1,5 +1,6 @@
 """Which heads make a recurrent stack into a model of something?"""
 
+from throughtime.models.echo_state import EchoStateNetwork
 from throughtime.models.encoder_decoder import EncoderDecoder
 from throughtime.models.language_model import LanguageModel
 from throughtime.models.scheduled_sampling import (
@@ -10,6 +11,7 @@ from throughtime.models.scheduled_sampling import (
 from throughtime.models.tree import TreeNetwork, balanced, chain
 
 __all__ = [
+    "EchoStateNetwork",
     "EncoderDecoder",
     "LanguageModel",
     "TreeNetwork",

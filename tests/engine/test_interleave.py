@@ -290,3 +290,21 @@ def test_the_contract_holds(cell):
     found = {(line.engine, line.check) for line in tt.testing.check_cell(cell).lines}
     assert ("reference", "engine") in found
     assert (("vendor", "engine") in found) == (cell is not two_and_four)
+
+
+def test_products_are_rounded_as_in_single_steps():
+    job = Job(two_and_four, SIZES, products="bfloat16")
+    drawn = draw(two_and_four, 7, "both", True, seed=0)
+    flat = [t.float() for t in drawn.flat()]
+    inputs = engines.job.unflatten(job, flat, drawn.lengths, drawn.reset)
+    found, wanted = REFERENCE.sequence(job, inputs), plain(job, inputs)
+    assert [t.dtype for t in found] == [torch.bfloat16, torch.float32]
+    assert error_to_largest(found[1], wanted[1]) <= TOLERANCE["autocast", torch.float32].bound
+    rounded = error_to_largest(found[0].float(), wanted[0].float())
+    assert rounded <= TOLERANCE["bfloat16", torch.float32].bound
+
+
+def test_shapes_alone_are_enough_on_the_meta_device():
+    layer = tt.Recurrent(dilate(tt.cells.lstm, 3), 3, 5, device="meta", engine="reference")
+    out, (h, c) = layer(torch.empty(7, 2, 3, device="meta"))
+    assert [tuple(t.shape) for t in (out, h, c)] == [(7, 2, 5), (3, 1, 2, 5), (3, 1, 2, 5)]

@@ -14,12 +14,13 @@ from typing import Any
 
 from throughtime.declare import Cell
 from throughtime.declare.data import check_count
-from throughtime.declare.surgery import cured, recurrent_reads, relag, stretched
+from throughtime.declare.surgery import cure, cured, recurrent_reads, relag, stretched
 from throughtime.errors import DeclarationError
 
 __all__ = ["dilate", "remove", "skip"]
 
 
+@cure
 def skip(cell: Cell, delays: Any) -> Cell:
     """Skip connections through time: recurrent matrices also read states from further back.
 
@@ -60,6 +61,7 @@ def skip(cell: Cell, delays: Any) -> Cell:
     return cured(cell, "skip", {"delays": sorted(added)}, source, new=new)
 
 
+@cure
 def remove(cell: Cell, delays: Any) -> Cell:
     """Removed connections: nothing reads the past sooner than the shortest delay m.
 
@@ -90,7 +92,9 @@ def remove(cell: Cell, delays: Any) -> Cell:
     """
     wanted = _delays("remove", delays)
     if not wanted:
-        raise DeclarationError("remove: delays is empty; at least one was expected, as in [2].")
+        raise DeclarationError(
+            f"remove: delays is {delays!r}; at least one was expected, as in [2]."
+        )
     if len(wanted) > 1 and not recurrent_reads(cell):
         raise DeclarationError(
             f"remove: delays is {sorted(wanted)}, but {cell.name} has no matrix on a past state "
@@ -106,6 +110,7 @@ def remove(cell: Cell, delays: Any) -> Cell:
     return cured(cell, "remove", {"delays": sorted(wanted)}, source, new=new)
 
 
+@cure
 def dilate(cell: Cell, d: int) -> Cell:
     """Dilation: every lag of every access, times d.
 

@@ -7,6 +7,7 @@ from throughtime.declare import Bernoulli, Cell, Extra
 from throughtime.declare.data import as_float
 from throughtime.declare.graph import Node
 from throughtime.declare.surgery import (
+    cure,
     cured,
     fresh_names,
     held_states,
@@ -21,6 +22,7 @@ from throughtime.errors import DeclarationError
 __all__ = ["clip_adjoint", "recurrent_dropout"]
 
 
+@cure
 def recurrent_dropout(cell: Cell, p: float) -> Cell:
     """Dropout on what recurrent matrices read, one mask for the whole sequence.
 
@@ -82,6 +84,7 @@ def recurrent_dropout(cell: Cell, p: float) -> Cell:
     )
 
 
+@cure
 def clip_adjoint(cell: Cell, bound: float, *, at: str = "gates") -> Cell:
     """Clip gradients by value at every step of the backward pass; forward it is the same cell.
 

@@ -8,6 +8,7 @@ F is all that the cell itself does: where one new state is made from another, as
 c, it is made from the unmixed one. Delayed reads see what was carried on, the mixed values.
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -17,6 +18,7 @@ from throughtime.declare.data import as_float, check_count
 from throughtime.declare.graph import Node, Width
 from throughtime.declare.surgery import (
     chosen_states,
+    cure,
     cured,
     fresh,
     fresh_names,
@@ -37,6 +39,7 @@ _LEARNED = {"rate": NOTES_RATE, "retain": Uniform(1.0 - NOTES_RATE.high, 1.0 - N
 _ALL_NEW = {"rate": 1.0, "retain": 0.0}
 
 
+@cure
 def leaky(cell: Cell, retain: Any = None, *, rate: Any = None, states: Any = None) -> Cell:
     """Leaky units: every state keeps a share of what it was.
 
@@ -99,22 +102,23 @@ def leaky(cell: Cell, retain: Any = None, *, rate: Any = None, states: Any = Non
 
 def _share(cell: Cell, state: State, word: str, given: Any) -> float | Param:
     """What one state keeps, or takes: a number, or a param of its own."""
+    param = given
     if isinstance(given, str):
         if given != "learned":
             raise DeclarationError(f'leaky: {word} is {given!r}; the only word is "learned".')
-        given = Param(word, _LEARNED[word], low=0.0, high=1.0)
+        param = Param(word, _LEARNED[word], low=0.0, high=1.0)
     if isinstance(given, Uniform):
-        given = Param(word, given, trainable=False)
-    if not isinstance(given, Param):
+        param = Param(word, given, trainable=False)
+    if not isinstance(param, Param):
         return _number(word, given)
-    values, bounds = given.initial_values(), (given.low, given.high)
-    ends = [end for end in bounds if end is not None] if given.trainable else list(values)
-    if len(ends) < 2 or min(ends) < 0.0 or max(ends) > 1.0 or set(values) == {1.0 - _ALL_NEW[word]}:
+    bounds = (param.low, param.high) if param.trainable else param.initial_values()
+    reached = [math.inf if bound is None else bound for bound in bounds]
+    if not 0.0 <= min(reached) <= max(reached) <= 1.0 or set(reached) == {1.0 - _ALL_NEW[word]}:
         raise DeclarationError(
-            f"leaky: {word} is {given!r}; its values must stay within 0 and 1 and not all hold the "
-            f"state still, so a learned one needs low and high within them."
+            f"leaky: {word} is {given!r}; expected values within 0 and 1 that do not hold every "
+            f"unit still, and of a learned param low and high within them."
         )
-    return replace(given, name=fresh(cell, f"{given.name}_{state.name}"), width=state.width)
+    return replace(param, name=fresh(cell, f"{param.name}_{state.name}"), width=state.width)
 
 
 def _number(word: str, value: Any) -> float:
@@ -125,6 +129,7 @@ def _number(word: str, value: Any) -> float:
     return number
 
 
+@cure
 def zoneout(cell: Cell, p: Any, *, states: Any = None) -> Cell:
     """Zoneout: every unit stays as it was with probability p, drawn at every step.
 
@@ -180,6 +185,7 @@ def _mask(cell: Cell, state: State, p: Any) -> Extra:
     return Extra(name, Bernoulli(probability), eval=probability, width=state.width)
 
 
+@cure
 def clockwork(cell: Cell, periods: Any, *, masked: bool = True) -> Cell:
     """Clockwork: groups of units that move at every n-th step only, each group at its own n.
 
@@ -244,12 +250,13 @@ def clockwork(cell: Cell, periods: Any, *, masked: bool = True) -> Cell:
     )
 
 
-def _periods(periods: Any) -> tuple[int, ...]:
-    if isinstance(periods, str | Mapping) or not isinstance(periods, Iterable):
+def _periods(periods: Any) -> tuple[Any, ...]:
+    words = isinstance(periods, str | Mapping)
+    found = tuple(periods) if isinstance(periods, Iterable) and not words else ()
+    if not found:
         raise DeclarationError(
             f"clockwork: periods is {periods!r}; a list such as [1, 2, 4] was expected."
         )
-    found = tuple(periods)
-    for period in found or (None,):
+    for period in found:
         check_count("clockwork: a period", period)
     return found

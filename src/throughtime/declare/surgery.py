@@ -6,8 +6,9 @@ each other.
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import wraps
 from itertools import chain, count
-from typing import Any
+from typing import Any, Concatenate, ParamSpec
 
 from throughtime.declare.cell import Cell
 from throughtime.declare.data import Extra, Param, State, Uniform
@@ -27,6 +28,7 @@ from throughtime.declare.graph import (
 from throughtime.declare.symbols import Symbol, as_node
 from throughtime.errors import DeclarationError
 
+P = ParamSpec("P")
 Delays = Callable[[frozenset[int]], Collection[int]]
 _STOPS = frozenset({"affine", "now"})  # a delay moves what a matrix reads down to these
 
@@ -42,12 +44,26 @@ def written(value: Any) -> str:
     return repr(value)
 
 
-def cured(cell: Cell, cure: str, arguments: Mapping[str, Any], source: str, **changes: Any) -> Cell:
+def cure(make: Callable[Concatenate[Cell, P], Cell]) -> Callable[Concatenate[Cell, P], Cell]:
+    """Have a cure refuse what is not a cell."""
+
+    @wraps(make)
+    def checked(cell: Cell, *args: P.args, **named: P.kwargs) -> Cell:
+        if not isinstance(cell, Cell):
+            raise DeclarationError(
+                f"{make.__name__} takes a Cell, such as throughtime.cells.lstm; got {cell!r}."
+            )
+        return make(cell, *args, **named)
+
+    return checked
+
+
+def cured(cell: Cell, what: str, arguments: Mapping[str, Any], source: str, **changes: Any) -> Cell:
     """The cell with some fields changed, named by the expression that made it.
 
     Args:
         cell: What is cured.
-        cure: The cure's name.
+        what: The cure's name.
         arguments: Its arguments; None is left out.
         source: Where the cure was published.
         **changes: The fields of `Cell`; if they are those it has, it is given back itself.
@@ -57,8 +73,8 @@ def cured(cell: Cell, cure: str, arguments: Mapping[str, Any], source: str, **ch
     given = [f"{k}={written(v)}" for k, v in arguments.items() if v is not None]
     return replace(
         cell,
-        name=f"{cure}({', '.join([cell.name, *given])})",
-        source=f"{cell.source}; {cure}: {source}" if cell.source else f"{cure}: {source}",
+        name=f"{what}({', '.join([cell.name, *given])})",
+        source=f"{cell.source}; {what}: {source}" if cell.source else f"{what}: {source}",
         **changes,
     )
 
@@ -80,7 +96,7 @@ def moving_states(cell: Cell) -> tuple[State, ...]:
     return tuple(s for s in cell.states if not s.clock)
 
 
-def chosen_states(cure: str, cell: Cell, states: Any) -> tuple[State, ...]:
+def chosen_states(what: str, cell: Cell, states: Any) -> tuple[State, ...]:
     """The states of these names, in the cell's order; all but clocks for None.
 
     Raises:
@@ -91,13 +107,14 @@ def chosen_states(cure: str, cell: Cell, states: Any) -> tuple[State, ...]:
         return tuple(moving.values())
     listed = isinstance(states, Iterable) and not isinstance(states, str | bytes)
     names = list(states) if listed else states.split() if isinstance(states, str) else [states]
-    strange = [n for n in names if not isinstance(n, str) or n not in moving] or (
-        [] if names else [""]
-    )
-    if strange or len(set(names)) < len(names):
-        problem = strange[0] if strange else "one name twice"
+    strange = [name for name in names if not isinstance(name, str) or name not in moving]
+    if strange:
         raise DeclarationError(
-            f"{cure}: states has {problem!r}; {cell.name} has the states {', '.join(moving)}."
+            f"{what}: states has {strange[0]!r}; {cell.name} has the states {', '.join(moving)}."
+        )
+    if not 0 < len(names) == len(set(names)):
+        raise DeclarationError(
+            f"{what}: states is {states!r}; names of {', '.join(moving)}, each once, were expected."
         )
     return tuple(s for name, s in moving.items() if name in names)
 
@@ -281,6 +298,7 @@ def with_clipped_adjoints(cell: Cell, bound: float, at: str) -> tuple[Node, ...]
     return tuple(clipped(n) if at == "states" and not s.clock else done[n] for s, n in pairs)
 
 
+@cure
 def probed(cell: Cell) -> Cell:
     """The cell with something added to every state that is carried on: zeros, to see gradients.
 

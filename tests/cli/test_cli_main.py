@@ -33,7 +33,7 @@ def in_a_process(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["compare", "--help"]])
 def test_help_is_quick_and_loads_no_torch(arguments):
     code = (
         "import sys, time; begun = time.process_time()\n"
@@ -47,8 +47,8 @@ def test_help_is_quick_and_loads_no_torch(arguments):
     ended_s = os.times()
     assert done.returncode == 0, done.stderr
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
-    for verb in ("train", "evaluate", "generate", "doctor"):
-        assert verb in done.stdout or "train" in arguments
+    for verb in ("train", "evaluate", "generate", "tasks", "compare", "doctor"):
+        assert verb in done.stdout or len(arguments) > 1
     # Of the processor's time, which a machine that has other work does not stretch.
     used_s = ended_s.children_user - begun_s.children_user
     used_s += ended_s.children_system - begun_s.children_system
@@ -56,7 +56,7 @@ def test_help_is_quick_and_loads_no_torch(arguments):
 
 
 def test_every_flag_is_explained(capsys):
-    for verb in ("train", "evaluate", "generate", "doctor"):
+    for verb in ("train", "evaluate", "generate", "tasks", "compare", "doctor"):
         assert main([verb, "--help"]) == 0
         shown = capsys.readouterr().out
         for line in shown.splitlines():
@@ -123,11 +123,11 @@ def test_evaluate_repeats_the_score_of_the_run(trained, capsys):
     assert main(["evaluate", str(run), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["valid"] == {
-        "loss_nats": result.validation.loss_nats,
-        "bits_per_char": result.validation.score,
+        "loss_nats": result.validation.score.loss,
+        "bits_per_char": result.validation.score.score,
     }
     assert main(["evaluate", str(run)]) == 0
-    assert f"{result.validation.score:.3f} bits/char" in capsys.readouterr().out
+    assert f"{result.validation.score.score:.3f} bits/char" in capsys.readouterr().out
 
 
 def test_evaluate_scores_another_text(trained, tmp_path, capsys):

@@ -7,7 +7,7 @@ import shlex
 
 import pytest
 
-from throughtime.cli.explicit import explicit_command
+from throughtime.train.explicit import explicit_command
 from throughtime.cli.main import _parse, main
 from throughtime.train.config import (
     DataConfig,
@@ -146,13 +146,13 @@ def test_divergence_is_an_error_with_a_way_out(text, tmp_path, capsys, monkeypat
         (["--resume", "{run}", "--out", "elsewhere"], "came with other options"),
         (["--resume", "{text}"], "holds no run"),
         (["no-such-file.txt"], "no-such-file.txt"),
-        (["{text}", "--cell", "lstn"], "cell is 'lstn'; expected one of"),
+        (["{text}", "--cell", "lstn"], "'lstn' is unknown; did you mean"),
         (
             ["{text}", "--budget", "soon"],
             "budget is 'soon'; expected numbers followed by s, m or h",
         ),
         (["{text}", "--hidden", "0"], "hidden is 0; expected a whole number of at least 1"),
-        (["{text}", "--hidden", "many"], "--hidden: invalid literal"),
+        (["{text}", "--hidden", "many"], "Error parsing --hidden: no type matching"),
         (["{text}", "--unit", "letter"], "invalid choice 'letter' for argument '--unit'"),
         (["{text}", "--hiden", "3"], "Unrecognized options: --hiden"),
         (["{text}", "--engine", "fast"], "invalid choice 'fast' for argument '--engine'"),

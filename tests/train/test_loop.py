@@ -16,6 +16,7 @@ from throughtime.train.loop import Ending, Hooks, Limits, is_due, make_update, t
 from throughtime.train.optimise import learning_rate, make_optimiser
 from throughtime.train.signals import StopRequest
 from throughtime.train.state import TrainingState
+from throughtime.train.text import TextLesson
 
 V, B, W = 9, 2, 4
 STARTS = np.array([0, 13, 30])
@@ -31,14 +32,21 @@ def fresh_state(options, dropout=0.0):
     return TrainingState(model.train(), make_optimiser(options, model.parameters()))
 
 
-def windows():
-    return streams(ids(), STARTS, B, W)
+class Streams(TextLesson):
+    """A text of nothing but its windows."""
+
+    def __init__(self):
+        self.windows = streams(ids(), STARTS, B, W)
+
+
+def lesson():
+    return Streams()
 
 
 def run(state, options, updates=12, *, hooks=None, stop=None, validations=1, save_s=math.inf, **kw):
     nothing = Hooks(lambda record: None, lambda: None, lambda: None)
     limits = Limits(updates, validations, save_s, **kw)
-    return train(state, windows(), options, limits, hooks or nothing, stop or StopRequest())
+    return train(state, lesson(), options, limits, hooks or nothing, stop or StopRequest())
 
 
 # --- One update ---------------------------------------------------------------------------------
@@ -47,8 +55,8 @@ def run(state, options, updates=12, *, hooks=None, stop=None, validations=1, sav
 def test_the_losses_are_those_of_the_streams_read_without_a_break():
     """A rate too small to move a weight leaves the windows' losses as those of one long pass."""
     options = OptimiserConfig(optimiser="sgd", learning_rate=1e-300)
-    state, cut = fresh_state(options), windows()
-    found = [make_update(state, cut, options, 7).loss_nats for _ in range(cut.n_windows)]
+    state, cut = fresh_state(options), lesson().windows
+    found = [make_update(state, lesson(), options, 7).loss for _ in range(cut.n_windows)]
     parts = [cut.window(i) for i in range(cut.n_windows)]
     inputs, targets, reset = (torch.from_numpy(np.concatenate(p)) for p in zip(*parts, strict=True))
     whole, _ = state.model.nll_nats(inputs, targets, reset=reset)
@@ -60,15 +68,15 @@ def test_the_losses_are_those_of_the_streams_read_without_a_break():
 
 def test_the_text_starts_anew_after_its_last_window():
     options = OptimiserConfig(optimiser="sgd", learning_rate=1e-300)
-    state, cut = fresh_state(options), windows()
-    found = [make_update(state, cut, options, 14).loss_nats for _ in range(14)]
+    state = fresh_state(options)
+    found = [make_update(state, lesson(), options, 14).loss for _ in range(14)]
     assert found[7:] == pytest.approx(found[:7], rel=1e-12)
 
 
 def test_an_update_is_one_step_along_the_gradient_of_its_own_window():
     options = OptimiserConfig(optimiser="sgd", learning_rate=0.3, clip_norm=0.0, warmup=0.0)
-    state, cut = fresh_state(options), windows()
-    make_update(state, cut, options, 10)
+    state, cut = fresh_state(options), lesson().windows
+    make_update(state, lesson(), options, 10)
     before = {name: p.detach().clone() for name, p in state.model.named_parameters()}
     hx = state.hx
     assert not any(part.requires_grad for part in hx)  # the past is cut off
@@ -76,8 +84,8 @@ def test_an_update_is_one_step_along_the_gradient_of_its_own_window():
     inputs, targets, reset = (torch.from_numpy(part) for part in window)
     loss = state.model.nll_nats(inputs, targets, hx, reset=reset)[0].mean()
     wanted = torch.autograd.grad(loss, list(state.model.parameters()))
-    record = make_update(state, cut, options, 10)
-    assert record.loss_nats == pytest.approx(loss.item())
+    record = make_update(state, lesson(), options, 10)
+    assert record.loss == pytest.approx(loss.item())
     assert record.learning_rate == learning_rate(options, 1, 10) < 0.3
     for (name, p), gradient in zip(state.model.named_parameters(), wanted, strict=True):
         torch.testing.assert_close(p, before[name] - record.learning_rate * gradient)
@@ -100,10 +108,10 @@ def test_a_bad_gradient_costs_one_update_and_the_carried_state(rule):
     options = OptimiserConfig(nonfinite=rule)
     state = fresh_state(options)
     poison(state, {3})
-    cut, records = windows(), []
+    records = []
     for update in range(6):
         before = [p.detach().clone() for p in state.model.parameters()]
-        records.append(make_update(state, cut, options, 6))
+        records.append(make_update(state, lesson(), options, 6))
         if update == 3:
             factor = 1.0 if rule == "skip" else 1.0 - 0.1 * records[3].learning_rate
             for p, old in zip(state.model.parameters(), before, strict=True):
@@ -123,7 +131,7 @@ def test_the_rule_stop_ends_the_run_at_once_with_the_last_good_weights():
     assert run(state, options, hooks=hooks) is Ending.DIVERGED
     assert saves == [6]
     for _ in range(5):
-        make_update(twin, windows(), good, 12)
+        make_update(twin, lesson(), good, 12)
     for p, q in zip(state.model.parameters(), twin.model.parameters(), strict=True):
         assert torch.equal(p, q)
 

@@ -18,8 +18,9 @@ from throughtime.train import budget
 from throughtime.train.budget import Pace, updates_within
 from throughtime.train.checkpoint import load_model
 from throughtime.train.config import config_from
+from throughtime.train.lessons import read_corpus
 from throughtime.train.loop import Ending
-from throughtime.train.run import read_corpus, resume_run, start_run
+from throughtime.train.run import resume_run, start_run
 from throughtime.train.runlock import RunLock
 from throughtime.train.saved import evaluate_run, load_run
 from throughtime.train.watch import Watch
@@ -79,9 +80,10 @@ def test_a_run_leaves_a_folder_that_explains_itself(text, tmp_path):
     valid = [r for r in records(tmp_path / "run") if r["kind"] == "valid"]
     assert [r["update"] for r in valid] == [6, 12]
     assert result.ending is Ending.FINISHED
-    assert result.validation.loss_nats == valid[-1]["loss_nats"]
-    assert result.validation.score == pytest.approx(result.validation.loss_nats / math.log(2))
-    assert result.validation.sample in (tmp_path / "run" / "samples.txt").read_text()
+    score = result.validation.score
+    assert score.loss == valid[-1]["loss_nats"]
+    assert score.score == pytest.approx(score.loss / math.log(2))
+    assert score.sample in (tmp_path / "run" / "samples.txt").read_text()
     assert result.plan.baselines == pytest.approx(baselines(read_corpus(config)))
     assert result.plan.parameters == sum(
         p.numel() for p in load_run(tmp_path / "run").model.parameters()
@@ -90,7 +92,8 @@ def test_a_run_leaves_a_folder_that_explains_itself(text, tmp_path):
 
 def test_the_saved_model_scores_as_the_run_said(text, tmp_path):
     result = start_run(tiny_config(text), tmp_path / "run")
-    wanted = {"loss_nats": result.validation.loss_nats, "bits_per_char": result.validation.score}
+    score = result.validation.score
+    wanted = {"loss_nats": score.loss, "bits_per_char": score.score}
     assert evaluate_run(tmp_path / "run").valid == wanted
     assert evaluate_run(tmp_path / "run", text).valid == wanted
     other = tmp_path / "other.txt"
@@ -108,13 +111,13 @@ def test_the_score_is_in_the_units_of_the_field(text, tmp_path, unit, metric):
     config = tiny_config(text)
     config = replace(config, data=replace(config.data, unit=unit))
     result = start_run(config, tmp_path / unit)
-    corpus, valid = read_corpus(config), result.validation
-    sum_nats = valid.loss_nats * len(corpus.valid)
+    corpus, valid = read_corpus(config), result.validation.score
+    sum_nats = valid.loss * len(corpus.valid)
     by_hand = {
         "bits_per_char": sum_nats / math.log(2) / len(corpus.valid_text),
-        "perplexity": math.exp(valid.loss_nats),
+        "perplexity": math.exp(valid.loss),
     }
-    assert result.plan.metric == metric
+    assert result.plan.lesson.metric == metric
     assert valid.score == pytest.approx(by_hand[metric])
     assert set(evaluate_run(tmp_path / unit).valid) == {"loss_nats", metric}
 
@@ -342,7 +345,7 @@ def test_a_plan_that_was_changed_is_refused(text, tmp_path):
 @pytest.mark.parametrize(
     ("model", "error", "message"),
     [
-        ({"cell": "lstn"}, ConfigError, r"cell is 'lstn'; expected one of gru, "),
+        ({"cell": "lstn"}, ConfigError, r"'lstn' is unknown; did you mean 'lstm'\?"),
         ({"cell": "mgu", "engine": "vendor"}, EngineError, "vendor.*mgu"),
         ({"tied": True}, ConfigError, "one matrix needs"),
         ({"adaptive": (5000,)}, ConfigError, "cut-off 5000"),

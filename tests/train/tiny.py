@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 
-from throughtime.cli.explicit import explicit_command
 from throughtime.train.checkpoint import load_checkpoint
 from throughtime.train.config import (
     DataConfig,
@@ -15,6 +14,7 @@ from throughtime.train.config import (
     RunConfig,
     TrainConfig,
 )
+from throughtime.train.explicit import explicit_command
 
 __all__ = ["TINY_FLAGS", "assert_equal_bits", "final_tensors", "tiny_config", "write_text"]
 

@@ -13,7 +13,7 @@ __all__ = ["Evaluate"]
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Command):
-    """Score the model of a run on its validation text, or on another text."""
+    """Score the model of a run: on its validation text or another text, or on its task."""
 
     run: Positional[Path]
     """Run folder."""
@@ -30,15 +30,16 @@ class Evaluate(Command):
 
         screen = Screen(json_only=self.json)
         found = evaluate_run(self.run, self.data, device=self.device)
+        scored = "" if found.symbols is None else f": {found.symbols:,} symbols scored"
         screen.facts([
             ("run", str(self.run)),
-            ("text", f"{found.text}: {found.symbols:,} symbols scored"),
-            ("score", in_words(found.valid[found.metric], found.metric)),
-            ("", f"{found.valid['loss_nats']:.4f} nats a symbol"),
+            ("data", found.data + scored),
+            ("score", in_words(found.score, found.metric)),
+            *[("", f"{name}: {value:.4f}") for name, value in found.valid.items()],
         ])
         screen.result({
             "run": str(self.run),
-            "text": found.text,
+            "text": found.data,
             "symbols": found.symbols,
             "valid": found.valid,
         })

@@ -29,9 +29,9 @@ class Generate(Command):
         """Print the prompt and what follows it."""
         from throughtime.cli.screen import Screen
         from throughtime.train.generate import generate
-        from throughtime.train.saved import load_run
+        from throughtime.train.saved import load_writer
 
-        saved = load_run(self.run)
+        saved = load_writer(self.run)
         text = generate(
             saved.model,
             saved.vocabulary,

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 import tyro
 
 from throughtime.cli.command import Command
+from throughtime.cli.compare import Compare
 from throughtime.cli.doctor import Doctor
 from throughtime.cli.evaluate import Evaluate
 from throughtime.cli.generate import Generate
@@ -29,6 +30,7 @@ _VERBS: dict[str, type[Command]] = {
     "train": Train,
     "evaluate": Evaluate,
     "generate": Generate,
+    "compare": Compare,
     "tasks": Tasks,
     "doctor": Doctor,
 }

@@ -9,7 +9,6 @@ from rich import progress as bars
 from throughtime.cli import words
 from throughtime.cli.screen import Screen, duration, printable
 from throughtime.train.loop import UpdateRecord, is_due
-from throughtime.train.score import metric_value, symbols_per_char
 from throughtime.train.watch import Plan, Result, Validation, Watch
 
 __all__ = ["Progress"]
@@ -51,7 +50,6 @@ class Progress(Watch):
         """Show the plan and the head of the table."""
         self._plan, self._options = plan, plan.config.run
         self._updates = words.updates_of(plan)
-        self._factor = symbols_per_char(plan.corpus)
         self._begun_s = self._mark_s = time.monotonic()
         self._new_row()
         self.screen.facts(words.plan_rows(plan))
@@ -65,8 +63,8 @@ class Progress(Watch):
     def updated(self, record: UpdateRecord) -> None:
         """Move the bar; add a row now and then."""
         self._row_s += time.monotonic() - self._mark_s
-        self._losses.append(record.loss_nats)
-        score = words.number(self._score(record.loss_nats))
+        self._losses.append(record.loss)
+        score = words.number(self._plan.lesson.metric_of(record.loss))
         self._bar.update(self._task, completed=record.update, score=score)
         if not record.is_finite:
             rule = self._plan.config.optimiser.nonfinite
@@ -78,9 +76,10 @@ class Progress(Watch):
 
     def validated(self, validation: Validation) -> None:
         """Add a row, and the start of the sample."""
-        self._row(validation.update, words.number(validation.score))
-        sample = " ".join(printable(validation.sample).split())
-        self.screen.line(f"           {sample[:_SAMPLE_WIDTH]}", "dim")
+        self._row(validation.update, words.number(validation.score.score))
+        if validation.score.sample is not None:
+            sample = " ".join(printable(validation.score.sample).split())
+            self.screen.line(f"           {sample[:_SAMPLE_WIDTH]}", "dim")
         self._mark_s = time.monotonic()
 
     def noted(self, text: str) -> None:
@@ -93,20 +92,17 @@ class Progress(Watch):
         self.screen.line()
         self.screen.facts(words.result_rows(result))
 
-    def _score(self, loss_nats: float) -> float:
-        return metric_value(loss_nats, self._plan.config.data.unit, self._factor)
-
     def _row(self, update: int, valid: str) -> None:
-        symbols = self._options.batch_size * self._options.window_steps
-        passes = update * symbols / len(self._plan.corpus.train)
-        made = max(update - self._plan.updates_done, 1)
+        plan = self._plan
+        made = max(update - plan.updates_done, 1)
         left_s = (self._updates - update) * (time.monotonic() - self._begun_s) / made
         train, rate = "", ""
         if self._losses:
-            train = words.number(self._score(statistics.fmean(self._losses)))
-            rate = f"{symbols * len(self._losses) / self._row_s:,.0f}"
+            train = words.number(plan.lesson.metric_of(statistics.fmean(self._losses)))
+            rate = f"{plan.lesson.steps_per_update * len(self._losses) / self._row_s:,.0f}"
+        passes = words.passes(plan, update)
         self.screen.line(
-            f"{update:>8,} {passes:>8.1f} {train:>8} {valid:>8} {rate:>10} {duration(left_s):>8}"
+            f"{update:>8,} {passes:>8} {train:>8} {valid:>8} {rate:>10} {duration(left_s):>8}"
         )
         self._new_row()
 

@@ -15,6 +15,7 @@ from throughtime.train.config import (
 )
 
 if TYPE_CHECKING:
+    from throughtime.train.lesson import Lesson, Score
     from throughtime.train.watch import Result
 
 __all__ = ["Train"]
@@ -22,7 +23,7 @@ __all__ = ["Train"]
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command):
-    """Train a recurrent language model; with no DATA, on the manual of Python."""
+    """Train a recurrent network: on a text, or a task; with no DATA, on the manual of Python."""
 
     out: Path | None = None
     """Run folder to make; runs/NAME-CELL-N if absent."""
@@ -57,7 +58,7 @@ class Train(Command):
 def as_json(result: "Result") -> dict[str, Any]:
     """The result under the names that programs read."""
     plan, found = result.plan, result.validation
-    valid = None if found is None else {"loss_nats": found.loss_nats, plan.metric: found.score}
+    lesson = plan.lesson
     return {
         "run": str(plan.folder),
         "ending": str(result.ending),
@@ -67,11 +68,21 @@ def as_json(result: "Result") -> dict[str, Any]:
         "seed": plan.config.run.seed,
         "updates": result.updates,
         "elapsed_s": round(result.elapsed_s, 3),
-        "tokens_per_s": round(result.tokens_per_s, 1),
-        "valid": valid,
+        "tokens_per_s": round(result.steps_per_s, 1),
+        "valid": None if found is None else _scored(found.score, lesson),
+        "test": None if result.test is None else _scored(result.test, lesson),
         "baselines": dict(plan.baselines),
-        "sample": None if found is None else found.sample,
+        "sample": None if found is None else found.score.sample,
     }
+
+
+def _scored(score: "Score", lesson: "Lesson") -> dict[str, Any]:
+    """A score under the names of its units, and what was counted."""
+    values = {lesson.loss_name: score.loss}
+    if lesson.metric.isidentifier():
+        values[lesson.metric] = score.score
+    counted = {"wrong_share": score.wrong_share, "is_solved": score.is_solved}
+    return values | {name: value for name, value in counted.items() if value is not None}
 
 
 def _status(result: "Result") -> int:

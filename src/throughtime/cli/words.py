@@ -2,17 +2,17 @@
 
 import signal
 
-from throughtime.cli.explicit import explicit_command
 from throughtime.cli.screen import duration, printable, shell_command
+from throughtime.train.explicit import explicit_command
+from throughtime.train.lesson import Score
 from throughtime.train.loop import Ending
 from throughtime.train.score import in_words
 from throughtime.train.watch import Plan, Result
 
-__all__ = ["head", "number", "plan_rows", "result_rows", "updates_of"]
+__all__ = ["head", "metric", "number", "passes", "plan_rows", "result_rows", "updates_of"]
 
-_PLURALS = {"char": "chars", "byte": "bytes", "word": "words", "bpe": "tokens"}
 _METRICS = {"bits_per_char": "bits/char", "perplexity": "perplexity"}
-_BASELINES = {"ngram5": "order-5 n-gram"}
+_BASELINES = {"ngram5": "order-5 n-gram", "memoryless": "a model without memory"}
 
 
 def updates_of(plan: Plan) -> int:
@@ -22,30 +22,42 @@ def updates_of(plan: Plan) -> int:
 
 
 def number(value: float) -> str:
-    """A score in a table: three digits behind the point, fewer for large ones."""
+    """A score in a table: three digits behind the point, fewer for large ones, more for small."""
+    if value < 0.1:
+        return f"{value:.2g}"
     return f"{value:.3f}" if value < 100 else f"{value:,.0f}"
+
+
+def metric(plan: Plan) -> str:
+    """The unit of the scores of a run."""
+    return _METRICS.get(plan.lesson.metric, plan.lesson.metric)
 
 
 def head(plan: Plan) -> str:
     """The head of the table of a run."""
-    rate = _PLURALS[plan.config.data.unit] + "/s"
-    return f"  update   passes    train    valid {rate:>10}     left   ({_METRICS[plan.metric]})"
+    rate = plan.lesson.steps + "/s"
+    return f"  update   passes    train    valid {rate:>10}     left   ({metric(plan)})"
+
+
+def passes(plan: Plan, update: int) -> str:
+    """How often the data has been read after an update; nothing where it is generated."""
+    lesson = plan.lesson
+    if lesson.steps_per_pass is None:
+        return ""
+    return f"{update * lesson.steps_per_update / lesson.steps_per_pass:.1f}"
 
 
 def plan_rows(plan: Plan) -> list[tuple[str, str]]:
     """What is about to happen, a name and a text a row."""
-    config, corpus = plan.config, plan.corpus
-    unit = _PLURALS[config.data.unit]
     rows = [
-        ("text", f"{corpus.name}, {corpus.size_bytes:,} bytes, sha256 {corpus.sha256[:12]}"),
-        ("", f"train {len(corpus.train):,} {unit}, valid {len(corpus.valid):,}: {corpus.split}"),
-        ("baselines", f"{_METRICS[plan.metric]}: {_baselines(plan)}"),
+        *plan.lesson.facts(),
+        ("baselines", f"{metric(plan)}: {_baselines(plan)}"),
         ("model", _model(plan)),
         ("engine", plan.engine),
         ("plan", _pace(plan)),
         ("", _optimiser(plan)),
         ("folder", f"{plan.folder} (Ctrl-C saves and stops)"),
-        ("same as", shell_command(explicit_command(config))),
+        ("same as", shell_command(explicit_command(plan.config))),
     ]
     if plan.updates_done:
         rows.append(("goes on", f"after update {plan.updates_done:,}"))
@@ -63,14 +75,14 @@ def _model(plan: Plan) -> str:
 
 
 def _pace(plan: Plan) -> str:
-    options, updates = plan.config.run, updates_of(plan)
-    symbols = options.batch_size * options.window_steps
-    passes = updates * symbols / len(plan.corpus.train)
-    unit = _PLURALS[plan.config.data.unit]
-    text = f"{updates:,} updates of {options.batch_size} x {options.window_steps} {unit}: "
-    text += f"{passes:.1f} passes over the text"
+    lesson, updates = plan.lesson, updates_of(plan)
+    per_update = lesson.steps_per_update
+    text = f"{updates:,} updates of {per_update:,} {lesson.steps}"
+    if lesson.steps_per_pass is not None:
+        text += f": {passes(plan, updates)} passes over the data"
     if plan.update_s is not None:
-        text += f" in about {options.budget}, at {symbols / plan.update_s:,.0f} {unit}/s"
+        budget = plan.config.run.budget
+        text += f" in about {budget}, at {per_update / plan.update_s:,.0f} {lesson.steps}/s"
     return text
 
 
@@ -86,20 +98,33 @@ def _optimiser(plan: Plan) -> str:
 
 def result_rows(result: Result) -> list[tuple[str, str]]:
     """What came of it, a name and a text a row."""
-    plan = result.plan
+    plan, validation = result.plan, result.validation
     rows = [("ended", _ending(result))]
-    if result.validation is not None:
-        score = result.validation.score
-        beaten = [_BASELINES.get(n, n) for n, v in plan.baselines.items() if score < v]
-        rest = [_BASELINES.get(n, n) for n, v in plan.baselines.items() if score >= v]
-        comparison = f"better than {', '.join(beaten) or 'no baseline'}"
-        comparison += f"; not better than {', '.join(rest)}" if rest else ""
+    if validation is not None:
+        part, score = "validation", validation.score
+        if result.test is not None:
+            part, score = "test", result.test
         rows += [
-            ("score", f"{in_words(score, plan.metric)} on the validation text"),
-            ("", f"{result.validation.loss_nats:.4f} nats; {comparison}"),
-            ("sample", printable(result.validation.sample).strip()),
+            ("score", f"{in_words(score.score, plan.lesson.metric)} on the {part} part"),
+            ("", _compared(score, plan)),
         ]
+    if validation is not None and validation.score.sample is not None:
+        rows.append(("sample", printable(validation.score.sample).strip()))
     return [*rows, ("folder", str(plan.folder)), ("next", _next_command(result))]
+
+
+def _compared(score: Score, plan: Plan) -> str:
+    """A score beside the baselines, and what else was counted."""
+    better = [_BASELINES.get(n, n) for n, v in plan.baselines.items() if score.score < v]
+    rest = [_BASELINES.get(n, n) for n, v in plan.baselines.items() if score.score >= v]
+    text = f"better than {', '.join(better) or 'no baseline'}"
+    text += f"; not better than {', '.join(rest)}" if rest else ""
+    if plan.lesson.loss_name == "loss_nats":
+        text = f"{score.loss:.4f} nats; {text}"
+    if score.wrong_share is not None:
+        verdict = "solved" if score.is_solved else "not solved"
+        text += f"; {score.wrong_share:.2%} of the sequences wrong: {verdict}"
+    return text
 
 
 def _ending(result: Result) -> str:
@@ -107,6 +132,8 @@ def _ending(result: Result) -> str:
     match result.ending:
         case Ending.FINISHED:
             return f"{done}, as planned"
+        case Ending.NO_BETTER:
+            return f"{done}: {result.plan.config.run.patience} validations brought nothing better"
         case Ending.OUT_OF_TIME:
             planned = updates_of(result.plan)
             return f"{done} of {planned:,} planned: slower than timed, so it stopped early"
@@ -124,4 +151,6 @@ def _next_command(result: Result) -> str:
     folder = result.plan.folder
     if result.ending is Ending.INTERRUPTED:
         return f"throughtime train --resume {folder}"
+    if result.test is not None:
+        return f"throughtime evaluate {folder}"
     return f'throughtime generate {folder} --prompt "The " --length 400'

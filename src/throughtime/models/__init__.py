@@ -8,12 +8,14 @@ from throughtime.models.scheduled_sampling import (
     inverse_sigmoid_decay,
     linear_decay,
 )
+from throughtime.models.sequence import SequenceModel
 from throughtime.models.tree import TreeNetwork, balanced, chain
 
 __all__ = [
     "EchoStateNetwork",
     "EncoderDecoder",
     "LanguageModel",
+    "SequenceModel",
     "TreeNetwork",
     "balanced",
     "chain",

@@ -11,7 +11,6 @@ from throughtime.declare import Cell
 from throughtime.declare.slots import slots
 from throughtime.errors import ConfigError, DtypeError, ShapeError
 from throughtime.models.language_model import Hx
-from throughtime.models.state_vector import StateVector
 from throughtime.nn import Recurrent
 from throughtime.nn.arguments import check_input, check_size
 from throughtime.nn.lengths import as_lengths
@@ -89,7 +88,7 @@ class EchoStateNetwork(nn.Module):
         for name, weight in list(self.reservoir.named_parameters()):
             delattr(self.reservoir, name)
             self.reservoir.register_buffer(name, weight.detach())
-        self.readout = nn.Linear(StateVector(self.reservoir).features + input_size, output_size)
+        self.readout = nn.Linear(self.reservoir.output_size + input_size, output_size)
         self.reset_parameters()
 
     @torch.no_grad()

@@ -126,7 +126,7 @@ class EncoderDecoder(nn.Module):
         self._written = StateVector(self.decoder)
         needed = context != "input" and not self._read.fits(self._written)
         self.bridge = nn.Linear(self._read.width, self._written.width) if needed else None
-        self.head = Softmax(self._written.features, target_size)
+        self.head = Softmax(self.decoder.output_size, target_size)
 
     def forward(
         self,
@@ -255,7 +255,7 @@ class EncoderDecoder(nn.Module):
             features, hx = self._decode(symbol[None], hx, said.vector, extras=held)
             found.append(features)
             if t + 1 < len(fed):
-                symbol = torch.where(told[t + 1], fed[t + 1], self._guess(features, temperature))
+                symbol = torch.where(told[t], fed[t + 1], self._guess(features, temperature))
         return torch.cat(found)
 
     @torch.no_grad()

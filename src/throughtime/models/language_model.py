@@ -1,12 +1,12 @@
 """How do recurrent layers predict the next symbol of a text?"""
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, log_softmax
 
 from throughtime.declare import Cell
-from throughtime.declare.slots import Sizes
 from throughtime.errors import ConfigError
 from throughtime.nn import Recurrent
 
@@ -82,11 +82,10 @@ class LanguageModel(nn.Module):
         hidden_size: Units of a layer.
         num_layers: Layers.
         embedding_size: Size of a symbol's vector.
-        proj_size: Units of the projected state, for cells that have one.
         dropout: Probability of dropping a value.
         tied: Use the embedding E as the output matrix W.
         cutoffs: Cut-offs of an adaptive softmax; none for a full one.
-        engine: What runs the recurrence.
+        options: More of `Recurrent`'s, such as proj_size, engine, init or weight_drop.
 
     Raises:
         ConfigError: `tied` and the sizes differ, or cut-offs do not fit the sizes.
@@ -107,11 +106,10 @@ class LanguageModel(nn.Module):
         num_layers: int = 1,
         *,
         embedding_size: int,
-        proj_size: int = 0,
         dropout: float = 0.0,
         tied: bool = False,
         cutoffs: Sequence[int] = (),
-        engine: str = "auto",
+        **options: Any,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
@@ -123,11 +121,9 @@ class LanguageModel(nn.Module):
             hidden_size,
             num_layers,
             dropout=dropout if num_layers > 1 else 0.0,
-            proj_size=proj_size,
-            engine=engine,
+            **options,
         )
-        sizes = Sizes(embedding_size, hidden_size, proj_size or hidden_size)
-        features = sum(sizes.of(emitted.width) for emitted in cell.out)
+        features = self.recurrent.output_size
         self.head = _make_head(features, vocabulary_size, cutoffs)
         if tied:
             self._tie(features)

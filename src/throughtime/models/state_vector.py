@@ -24,7 +24,6 @@ class StateVector:
     Attributes:
         width: Length of the vector.
         sizes: What the cell's symbolic widths are, in each layer.
-        features: Width of what the stack outputs.
     """
 
     def __init__(self, layer: Recurrent) -> None:
@@ -48,8 +47,6 @@ class StateVector:
             if not s.clock
         ]
         self.width = sum(self._parts)
-        last = self.sizes[-1]
-        self.features = layer.directions * sum(last.of(out.width) for out in layer.cell.out)
 
     def fits(self, other: "StateVector") -> bool:
         """Whether the state of one stack is a state of the other as it is."""

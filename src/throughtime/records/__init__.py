@@ -8,6 +8,12 @@
     last.ckpt          all it takes to go on; previous.ckpt before it     throughtime.train
     report.html        the run drawn from these files alone
 
+A comparison of cells leaves a folder of such folders, and beside them
+
+    study.toml         everything that decides all runs                   study
+    results.json       every run's score, means and intervals             study
+    picture.svg        the results drawn                                  throughtime.report
+
 Every file carries the number of its schema, holds nothing that runs, and is replaced whole.
 """
 
@@ -16,6 +22,7 @@ from throughtime.records.environment import environment, read_environment, write
 from throughtime.records.folder import SCHEMA, RunFolder
 from throughtime.records.metrics import Kind, MetricsLog, read_metrics
 from throughtime.records.samples import Sample, write_samples
+from throughtime.records.study import StudyFolder, read_results, write_results
 
 __all__ = [
     "SCHEMA",
@@ -23,11 +30,14 @@ __all__ = [
     "MetricsLog",
     "RunFolder",
     "Sample",
+    "StudyFolder",
     "environment",
     "read_config",
     "read_environment",
     "read_metrics",
+    "read_results",
     "write_config",
     "write_environment",
+    "write_results",
     "write_samples",
 ]

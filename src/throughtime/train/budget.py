@@ -3,13 +3,10 @@
 import statistics
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
-
-from throughtime.tasks import Windows
 from throughtime.train.config import OptimiserConfig
-from throughtime.train.evaluate import mean_nll_nats
+from throughtime.train.lesson import Lesson
 from throughtime.train.loop import make_update
 from throughtime.train.state import TrainingState
 
@@ -24,40 +21,35 @@ class Pace(NamedTuple):
     update_s: float
     validation_s: float
     measuring_s: float
+    test_s: float = 0.0
 
 
-def measure_pace(
-    state: TrainingState, windows: Windows, config: OptimiserConfig, valid: np.ndarray[Any, Any]
-) -> Pace:
-    """Time 20 updates of a state that is thrown away afterwards, and a piece of a validation.
+def measure_pace(state: TrainingState, lesson: Lesson, config: OptimiserConfig) -> Pace:
+    """Time 20 updates of a state that is thrown away afterwards, and a piece of each scoring.
 
     The run itself then starts from the seed, so it is bit for bit the one that `updates` given
     by hand makes.
 
     Args:
         state: A fresh state.
-        windows: Windows of the training text.
+        lesson: What is learnt.
         config: Options of the optimiser.
-        valid: The validation text, whose first 2,000 symbols are scored.
     """
     begun_s = time.perf_counter()
     update_s = [
-        _timed(lambda: make_update(state, windows, config, _TIMED_UPDATES))
+        _timed(lambda: make_update(state, lesson, config, _TIMED_UPDATES))
         for _ in range(_TIMED_UPDATES)
     ]
-    piece = valid[:2_000]
-    piece_s = _timed(lambda: mean_nll_nats(state.model, piece, np.zeros(1, np.int64)))
+    validation_s = lesson.score_s(state.model, "valid")
+    test_s = lesson.score_s(state.model, "test") if lesson.has_test_part else 0.0
     # The first updates allocate and build; a median leaves them out.
-    return Pace(
-        statistics.median(update_s),
-        piece_s * len(valid) / len(piece),
-        time.perf_counter() - begun_s,
-    )
+    measuring_s = time.perf_counter() - begun_s
+    return Pace(statistics.median(update_s), validation_s, measuring_s, test_s)
 
 
 def updates_within(budget_s: float, pace: Pace, validations: int) -> int:
-    """The updates that fit into `budget_s` besides measuring and validations, at least one."""
-    left_s = budget_s - pace.measuring_s - validations * pace.validation_s
+    """The updates that fit into `budget_s` besides measuring and scoring, at least one."""
+    left_s = budget_s - pace.measuring_s - validations * pace.validation_s - pace.test_s
     return max(1, int(left_s / pace.update_s))
 
 

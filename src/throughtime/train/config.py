@@ -6,7 +6,7 @@ Plain dataclasses, read by three: the command line (each field is a flag, its co
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from tyro.conf import Positional
 from throughtime.errors import ConfigError
 
 __all__ = [
+    "OF_TEXTS",
     "DataConfig",
     "Device",
     "ModelConfig",
@@ -52,6 +53,10 @@ class DataConfig:
 
     data: Positional[Path | None] = None
     """Text file (.gz too), or folder with train and valid files; Python's manual if absent."""
+    task: str | None = None
+    """Learn a task of `throughtime tasks` instead of a text; DATA is its .npz, if it has one."""
+    length: int | None = None
+    """The dial of the task's difficulty; its own default if absent."""
     unit: Literal["char", "byte", "word", "bpe"] = "char"
     """Symbol that is predicted."""
     valid_fraction: float = 0.1
@@ -65,6 +70,13 @@ class DataConfig:
             _refuse("valid_fraction", self.valid_fraction, "a number between 0 and 1", "0.1")
         if self.max_vocabulary is not None:
             _at_least("max_vocabulary", self.max_vocabulary, 2)
+        if self.length is not None:
+            _at_least("length", self.length, 1)
+        if self.length is not None and self.task is None:
+            raise ConfigError(
+                f"length is {self.length}, but a text has none to choose. "
+                "Drop --length, or name a task with --task."
+            )
 
 
 @dataclass(frozen=True)
@@ -72,17 +84,27 @@ class ModelConfig:
     """What learns it."""
 
     cell: str = "lstm"
-    """Cell of the layers: lstm, gru, rnn, mgu, ... any name of throughtime.cells.CATALOGUE."""
+    """Cell of the layers, by name or with cures: gru, leaky:lstm, "skip(gru, delays=[1, 8])"."""
     layers: int = 1
     """Recurrent layers."""
-    hidden: int = 256
-    """Units of each layer."""
+    hidden: int | None = None
+    """Units of each layer; 256 for a text, 64 for a task."""
     projection: int | None = None
     """Units of the projected state of a cell that has one; half of hidden if absent."""
     embedding: int | None = None
     """Size of a symbol's vector; 64 for characters and bytes, else as many as hidden units."""
-    dropout: float = 0.1
-    """Probability of dropping a value after the embedding and after each layer."""
+    dropout: float | None = None
+    """Probability of dropping a value after embedding and layers; 0.1, and 0 for a task."""
+    init: tuple[str, ...] = ()
+    """How weights start, one after the other: orthogonal, identity, chrono:100, forget:1, ..."""
+    connections: Literal["plain", "residual", "highway"] = "plain"
+    """What stands beside a layer whose input and output have one width."""
+    weight_drop: float = 0.0
+    """Probability of dropping an element of the recurrent matrices in an update (Merity et al.)."""
+    activation_l1: float = 0.0
+    """Weight of the mean absolute output of the layers in the loss."""
+    omega: float = 0.0
+    """Weight of the penalty on vanishing error signals (Pascanu et al. 2013)."""
     tied: bool = False
     """Use the embedding as the output matrix too (Press & Wolf 2017)."""
     adaptive: tuple[int, ...] = ()
@@ -93,12 +115,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Refuse sizes without a meaning."""
         _at_least("layers", self.layers, 1)
-        _at_least("hidden", self.hidden, 1)
-        for name in ("embedding", "projection"):
+        for name in ("hidden", "embedding", "projection"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
-        if not 0.0 <= self.dropout < 1.0:
-            _refuse("dropout", self.dropout, "a probability below 1", "0.1")
+        for name in ("dropout", "weight_drop"):
+            if getattr(self, name) is not None and not 0.0 <= getattr(self, name) < 1.0:
+                _refuse(name, getattr(self, name), "a probability below 1", "0.1")
+        _not_negative("activation_l1", self.activation_l1)
+        _not_negative("omega", self.omega)
         if self.tied and self.adaptive:
             raise ConfigError(
                 "tied and adaptive are both set, but an adaptive softmax has no single output "
@@ -164,6 +188,10 @@ class RunConfig:
     """Times the validation text is scored during the run."""
     sample: int = 200
     """Symbols that the model writes after each validation."""
+    keep: Literal["last", "best"] = "last"
+    """Which weights are the model in the end: the last, or those that were validated best."""
+    patience: int = 0
+    """Stop after so many validations in a row without a better score; 0 for never."""
     save_s: float = 30.0
     """Seconds between two saves, the most that a crash can lose."""
     seed: int = 0
@@ -178,11 +206,20 @@ class RunConfig:
         _at_least("validations", self.validations, 1)
         _at_least("sample", self.sample, 0)
         _at_least("seed", self.seed, 0)
+        _at_least("patience", self.patience, 0)
         if self.updates is not None:
             _at_least("updates", self.updates, 1)
         _not_negative("save_s", self.save_s)
         if self.budget is not None:
             parse_duration(self.budget)
+
+
+OF_TEXTS = {
+    "data": ("unit", "valid_fraction", "max_vocabulary"),
+    "model": ("embedding", "tied", "adaptive"),
+    "run": ("window_steps", "sample"),
+}
+"""Options that a task has no use for, by group."""
 
 
 @dataclass(frozen=True)
@@ -193,6 +230,27 @@ class TrainConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     run: RunConfig = field(default_factory=RunConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse options of texts that come with a task, which would not read them."""
+        if self.data.task is None:
+            return
+        for group, names in OF_TEXTS.items():
+            given, plain = getattr(self, group), getattr(TrainConfig(), group)
+            for name in names:
+                if getattr(given, name) != getattr(plain, name):
+                    raise ConfigError(
+                        f"{name} is {getattr(given, name)!r}, but the task {self.data.task} has no "
+                        f"use for it. Drop --{name.replace('_', '-')}."
+                    )
+
+    def settled(self) -> "TrainConfig":
+        """With the defaults that depend on what is learnt filled in."""
+        defaults = {"hidden": 256, "dropout": 0.1}
+        if self.data.task is not None:
+            defaults = {"hidden": 64, "dropout": 0.0}
+        missing = {name: v for name, v in defaults.items() if getattr(self.model, name) is None}
+        return replace(self, model=replace(self.model, **missing))
 
     def tables(self) -> dict[str, dict[str, Any]]:
         """The options by group, as strings, numbers and lists; one without a value is left out."""
@@ -228,7 +286,7 @@ def _plain(value: Any) -> Any:
 
 
 def _typed(name: str, value: Any) -> Any:
-    if name == "adaptive":
+    if name in {"adaptive", "init"}:
         return tuple(value)
     return Path(value) if name == "data" else value
 

@@ -1,9 +1,9 @@
 """What happens in training, in order of execution?
 
-Truncated backpropagation through time: the text is read as B streams side by side, W steps a
-window. The state at the end of a window enters the next one, cut off from its past, so gradients
-reach W steps back at most but what the state holds may be older. It starts anew where a document
-starts.
+Truncated backpropagation through time: a text is read as B streams side by side, W steps a window.
+The state at the end of a window enters the next one, cut off from its past, so gradients reach W
+steps back at most but what the state holds may be older. It starts anew where a document starts.
+The sequences of a task are whole, and no state is carried from one update to the next.
 """
 
 import math
@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from throughtime.nn import detach
-from throughtime.tasks import Windows
-from throughtime.train.batch import as_tensors
 from throughtime.train.config import OptimiserConfig
+from throughtime.train.lesson import Lesson
 from throughtime.train.optimise import learning_rate, take_step
 from throughtime.train.signals import StopRequest
 from throughtime.train.state import TrainingState
@@ -32,6 +31,7 @@ class Ending(StrEnum):
     FINISHED = "finished"
     INTERRUPTED = "interrupted"
     OUT_OF_TIME = "out of time"
+    NO_BETTER = "no better"
     DIVERGED = "diverged"
 
 
@@ -40,7 +40,7 @@ class UpdateRecord:
     """What one update was."""
 
     update: int
-    loss_nats: float
+    loss: float
     learning_rate: float
     gradient_norm: float
     is_clipped: bool
@@ -49,12 +49,17 @@ class UpdateRecord:
 
 @dataclass(frozen=True)
 class Limits:
-    """How far the loop goes: to `updates`, unless `elapsed_s` comes to exceed `guard_s` before."""
+    """How far the loop goes.
+
+    To `updates`, unless `elapsed_s` comes to exceed `guard_s` before, or `patience` validations in
+    a row were no better than the best (0: never).
+    """
 
     updates: int
     validations: int
     save_s: float
     guard_s: float = math.inf
+    patience: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,7 +73,7 @@ class Hooks:
 
 def train(
     state: TrainingState,
-    windows: Windows,
+    lesson: Lesson,
     config: OptimiserConfig,
     limits: Limits,
     hooks: Hooks,
@@ -81,9 +86,11 @@ def train(
     """
     begun_s = time.monotonic() - state.elapsed_s
     saved_s = time.monotonic()
+    if _is_out_of_patience(state, limits):
+        return Ending.NO_BETTER
     while state.update < limits.updates:
         update_begun_s = time.monotonic()
-        record = make_update(state, windows, config, limits.updates)
+        record = make_update(state, lesson, config, limits.updates)
         state.updating_s += time.monotonic() - update_begun_s
         state.elapsed_s = time.monotonic() - begun_s
         hooks.updated(record)
@@ -104,16 +111,12 @@ def is_due(update: int, updates: int, times: int) -> bool:
 
 
 def make_update(
-    state: TrainingState, windows: Windows, config: OptimiserConfig, updates: int
+    state: TrainingState, lesson: Lesson, config: OptimiserConfig, updates: int
 ) -> UpdateRecord:
     """Make the update that comes after `state.update` earlier ones, of `updates` in all."""
-    window = windows.window(state.update % windows.n_windows)
-    inputs, targets, reset = as_tensors(window, state.device)
-
-    nll_nats, hx = state.model.nll_nats(inputs, targets, state.hx, reset=reset)
-    loss_nats = nll_nats.mean()
+    loss, hx = lesson.loss(state.model, state.hx, state.update)
     state.optimiser.zero_grad()
-    loss_nats.backward()
+    loss.backward()
 
     rate = learning_rate(config, state.update, updates)
     for group in state.optimiser.param_groups:
@@ -124,7 +127,7 @@ def make_update(
     state.hx = detach(hx) if step.is_finite else None
     state.nonfinite_in_a_row = 0 if step.is_finite else state.nonfinite_in_a_row + 1
     state.update += 1
-    return UpdateRecord(state.update, float(loss_nats.detach()), rate, *step)
+    return UpdateRecord(state.update, float(loss.detach()), rate, *step)
 
 
 def _ending(
@@ -137,6 +140,12 @@ def _ending(
         return Ending.DIVERGED
     if state.update == limits.updates:
         return Ending.FINISHED
+    if _is_out_of_patience(state, limits):
+        return Ending.NO_BETTER
     if state.elapsed_s > limits.guard_s:
         return Ending.OUT_OF_TIME
     return None
+
+
+def _is_out_of_patience(state: TrainingState, limits: Limits) -> bool:
+    return bool(limits.patience) and state.no_better_in_a_row >= limits.patience

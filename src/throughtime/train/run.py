@@ -1,11 +1,13 @@
 """What does one run do, from its options to its result?"""
 
+import copy
 import math
 from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from throughtime.errors import CheckpointError, ConfigError, DataError
 from throughtime.records import (
@@ -18,34 +20,30 @@ from throughtime.records import (
     write_environment,
     write_samples,
 )
-from throughtime.tasks import Corpus, load_corpus, streams
 from throughtime.train import loop, setup
-from throughtime.train.batch import as_tensors
 from throughtime.train.budget import measure_pace, updates_within
 from throughtime.train.checkpoint import Checkpoint, load_latest, save_checkpoint, save_model
 from throughtime.train.config import TrainConfig, config_from, parse_duration
-from throughtime.train.evaluate import mean_nll_nats
-from throughtime.train.generate import generate
+from throughtime.train.lesson import Lesson, Score
+from throughtime.train.lessons import make_lesson
 from throughtime.train.loop import Ending, Hooks, Limits, UpdateRecord
+from throughtime.train.optimise import make_optimiser
 from throughtime.train.runlock import RunLock
-from throughtime.train.score import baseline_scores, metric_name, metric_value, symbols_per_char
 from throughtime.train.signals import StopRequest
-from throughtime.train.state import TrainingState, weights
+from throughtime.train.state import TrainingState, load_weights, weights
+from throughtime.train.text import SAMPLE_PROMPT, SAMPLE_TEMPERATURE
 from throughtime.train.watch import Plan, Result, Validation, Watch
 
-__all__ = ["read_corpus", "resume_run", "start_run"]
+__all__ = ["resume_run", "start_run"]
 
 _DEFAULT_BUDGET = "2m"
 
 # A run that takes longer than planned by more than this ends early, with what it has.
 _GUARD = 1.25
 
-_SAMPLE_PROMPT = "\n"
-_SAMPLE_TEMPERATURE = 0.8
-
 
 def start_run(config: TrainConfig, out: Path | None = None, watch: Watch | None = None) -> Result:
-    """Train a new language model in a new folder.
+    """Train a new model in a new folder.
 
     Args:
         config: All options.
@@ -54,13 +52,12 @@ def start_run(config: TrainConfig, out: Path | None = None, watch: Watch | None 
 
     Raises:
         ConfigError: An option is wrong, or the folder holds a run already.
-        DataError: The text cannot be used.
+        DataError: The data cannot be used.
         RunBusyError: Another process writes to the folder.
     """
-    setup.find_cell(config.model.cell)
-    corpus = read_corpus(config)
-    folder = RunFolder(out or setup.free_folder(corpus.name, config.model.cell))
-    run = _Run(folder, _with_absolute_path(config), corpus, watch or Watch())
+    lesson = make_lesson(_with_absolute_path(config.settled()))
+    folder = RunFolder(out or setup.free_folder(lesson.name, config.model.cell))
+    run = _Run(folder, lesson, watch or Watch())
     with RunLock(folder.path):
         if folder.config.exists():
             raise ConfigError(
@@ -76,7 +73,7 @@ def resume_run(path: Path, watch: Watch | None = None) -> Result:
 
     Raises:
         ConfigError: There is no run.
-        DataError: The text cannot be used, or is another one by now.
+        DataError: The data cannot be used, or is another one by now.
         CheckpointError: The run was saved, but no save is whole.
         RunBusyError: Another process writes to the folder.
     """
@@ -85,13 +82,7 @@ def resume_run(path: Path, watch: Watch | None = None) -> Result:
         raise ConfigError(f"{path} holds no run: it has no {folder.config.name}. Name its folder.")
     with RunLock(path):
         config = config_from(read_config(folder.config))
-        return _Run(folder, config, read_corpus(config), watch or Watch()).complete()
-
-
-def read_corpus(config: TrainConfig) -> Corpus:
-    """The text that the options name, cut and numbered as they say."""
-    data = config.data
-    return load_corpus(data.data, data.unit, data.valid_fraction, data.max_vocabulary)
+        return _Run(folder, make_lesson(config), watch or Watch()).complete()
 
 
 def _with_absolute_path(config: TrainConfig) -> TrainConfig:
@@ -104,16 +95,13 @@ def _with_absolute_path(config: TrainConfig) -> TrainConfig:
 class _Run:
     """One run in its folder: what `complete` does, in order."""
 
-    def __init__(
-        self, folder: RunFolder, config: TrainConfig, corpus: Corpus, watch: Watch
-    ) -> None:
-        self.folder, self.config, self.corpus, self.watch = folder, config, corpus, watch
-        self.device = setup.resolve_device(config.run.device)
-        self.windows = streams(
-            corpus.train, corpus.train_starts, config.run.batch_size, config.run.window_steps
-        )
+    def __init__(self, folder: RunFolder, lesson: Lesson, watch: Watch) -> None:
+        self.folder, self.lesson, self.watch = folder, lesson, watch
+        self.config = lesson.config
+        self.device = setup.resolve_device(self.config.run.device)
         self.state = self._new_state()
-        self.engine = self._explain_engine()
+        # One that was named and cannot do it is refused here.
+        self.engine = lesson.engine(self.state.model)
         self.baselines: dict[str, float] = {}
         self.validations: list[Validation] = []
         self.update_s: float | None = None
@@ -129,33 +117,34 @@ class _Run:
         with self._open_log() as self.log, StopRequest() as stop:
             hooks = Hooks(self._updated, self._validate, self._save)
             ending = loop.train(
-                self.state, self.windows, self.config.optimiser, self._limits(), hooks, stop
+                self.state, self.lesson, self.config.optimiser, self._limits(), hooks, stop
             )
-            if ending is not Ending.INTERRUPTED and not self._is_validated():
-                self._validate()
-        return self._result(plan, ending, stop)
+            test = None
+            if ending is not Ending.INTERRUPTED:
+                if not self._is_validated():
+                    self._validate()
+                    self._save()
+                test = self._test()
+        return self._result(plan, ending, stop, test)
 
     def _new_state(self) -> TrainingState:
-        return setup.make_state(self.config, self.corpus.vocabulary.size, self.device)
-
-    def _explain_engine(self) -> str:
-        """Which engine runs the windows; one that was named and cannot is refused here."""
-        inputs, _, reset = as_tensors(self.windows.window(0), self.device)
-        model = self.state.model
-        return model.recurrent.explain(model.embedding(inputs), reset=reset)
+        """The state before the first update; the seed alone decides its weights."""
+        torch.manual_seed(self.config.run.seed)
+        model = self.lesson.new_model().to(self.device).train()
+        return TrainingState(model, make_optimiser(self.config.optimiser, model.parameters()))
 
     def _settle(self) -> None:
         """Decide, once, what the options left open, and write it down."""
         options = replace(self.config.run, device=self.device.type)
         if options.updates is None:
             budget = options.budget or _DEFAULT_BUDGET
-            pace = measure_pace(self.state, self.windows, self.config.optimiser, self.corpus.valid)
+            pace = measure_pace(self.state, self.lesson, self.config.optimiser)
             updates = updates_within(parse_duration(budget), pace, options.validations)
             options = replace(options, budget=budget, updates=updates)
             self.update_s = pace.update_s
             self.state = self._new_state()  # the timed one is used up: start from the seed
         self.config = replace(self.config, run=options)
-        self.baselines = baseline_scores(self.corpus)
+        self.baselines = dict(self.lesson.baselines())
         write_config(self.folder.config, self.config.tables())
         write_environment(self.folder.environment, self._torch_facts())
 
@@ -168,12 +157,12 @@ class _Run:
         return found
 
     def _take_up(self, found: Checkpoint) -> None:
-        """Go on from a checkpoint, if it is of this run and its text."""
-        run = found.meta["run"]
-        if run["corpus_sha256"] != self.corpus.sha256:
+        """Go on from a checkpoint, if it is of this run and its data."""
+        run, lesson = found.meta["run"], self.lesson
+        if run["data_sha256"] != lesson.sha256:
             raise DataError(
-                f"the text {self.corpus.name} is not the one that the run learnt: its sha256 is "
-                f"{self.corpus.sha256}, not {run['corpus_sha256']}. Restore it, or start a new run."
+                f"the data {lesson.name} is not the one that the run learnt: its sha256 is "
+                f"{lesson.sha256}, not {run['data_sha256']}. Restore it, or start a new run."
             )
         if run["config"] != self.config.tables():
             raise CheckpointError(
@@ -189,7 +178,7 @@ class _Run:
         self.state.restore(found.tensors, found.meta["state"])
         self.baselines = run["baselines"]
         self.validations = [
-            Validation(**{f.name: record[f.name] for f in fields(Validation)})
+            Validation(record["update"], self._read_score(record))
             for record in read_metrics(self.folder.metrics, "valid")
             if record["update"] <= self.state.update
         ]
@@ -207,9 +196,8 @@ class _Run:
         return Plan(
             folder=self.folder.path,
             config=self.config,
-            corpus=self.corpus,
+            lesson=self.lesson,
             baselines=self.baselines,
-            metric=metric_name(self.config.data.unit),
             parameters=sum(p.numel() for p in self.state.model.parameters()),
             engine=self.engine,
             update_s=self.update_s,
@@ -222,7 +210,9 @@ class _Run:
         if options.budget is not None:
             guard_s = self.state.elapsed_s + _GUARD * parse_duration(options.budget)
         assert options.updates is not None, "settled before training"
-        return Limits(options.updates, options.validations, options.save_s, guard_s)
+        return Limits(
+            options.updates, options.validations, options.save_s, guard_s, options.patience
+        )
 
     def _open_log(self) -> MetricsLog:
         if self.folder.metrics.exists():
@@ -231,6 +221,7 @@ class _Run:
 
     def _updated(self, record: UpdateRecord) -> None:
         values = asdict(record)
+        values[self.lesson.loss_name] = values.pop("loss")
         self.log.append("train", values.pop("update"), values)
         self.watch.updated(record)
 
@@ -238,39 +229,56 @@ class _Run:
         return bool(self.validations) and self.validations[-1].update == self.state.update
 
     def _validate(self) -> None:
-        model, unit = self.state.model, self.config.data.unit
-        loss_nats = mean_nll_nats(model, self.corpus.valid, self.corpus.valid_starts)
-        sample = generate(
-            model,
-            self.corpus.vocabulary,
-            _SAMPLE_PROMPT,
-            self.config.run.sample,
-            seed=self.config.run.seed,
-            temperature=_SAMPLE_TEMPERATURE,
-        )
-        score = metric_value(loss_nats, unit, symbols_per_char(self.corpus))
-        validation = Validation(self.state.update, loss_nats, score, sample)
-        values = asdict(validation)
-        self.log.append("valid", values.pop("update"), values)
+        score = self.lesson.score(self.state.model, "valid")
+        validation = Validation(self.state.update, score)
+        self.state.validated(score.score, keep=self.config.run.keep == "best")
+        self.log.append("valid", validation.update, self._written_score(score))
         self.validations.append(validation)
         self._write_samples()
         self.watch.validated(validation)
 
+    def _test(self) -> Score | None:
+        """Score the weights that are kept on the test part, once."""
+        if not self.lesson.has_test_part:
+            return None
+        for record in read_metrics(self.folder.metrics, "test"):
+            if record["update"] == self.state.update:
+                return self._read_score(record)
+        model = copy.deepcopy(self.state.model)
+        load_weights(model, self._kept())
+        score = self.lesson.score(model, "test")
+        self.log.append("test", self.state.update, self._written_score(score))
+        return score
+
+    def _written_score(self, score: Score) -> dict[str, Any]:
+        """A score as a record has it, without what it lacks."""
+        values = {name: v for name, v in asdict(score).items() if v is not None}
+        values[self.lesson.loss_name] = values.pop("loss")
+        return values
+
+    def _read_score(self, record: dict[str, Any]) -> Score:
+        optional = {f.name: record.get(f.name) for f in fields(Score) if f.default is None}
+        return Score(record[self.lesson.loss_name], record["score"], **optional)
+
+    def _kept(self) -> dict[str, Tensor]:
+        """The weights of the model: the last ones, or the best if these are wanted."""
+        return self.state.best or weights(self.state.model)
+
     def _write_samples(self) -> None:
-        seed = self.config.run.seed
-        write_samples(
-            self.folder.samples,
-            [
-                Sample(v.update, _SAMPLE_PROMPT, v.sample, _SAMPLE_TEMPERATURE, seed)
-                for v in self.validations
-            ],
-        )
+        seed, written = self.config.run.seed, self.validations
+        samples = [
+            Sample(v.update, SAMPLE_PROMPT, v.score.sample, SAMPLE_TEMPERATURE, seed)
+            for v in written
+            if v.score.sample is not None
+        ]
+        if samples:
+            write_samples(self.folder.samples, samples)
 
     def _save(self) -> None:
         self.log.sync()
         run = {
             "config": self.config.tables(),
-            "corpus_sha256": self.corpus.sha256,
+            "data_sha256": self.lesson.sha256,
             "baselines": self.baselines,
             "torch": self._torch_facts(),
         }
@@ -281,21 +289,27 @@ class _Run:
     def _save_model(self) -> None:
         meta = {
             "config": self.config.tables(),
-            "corpus_sha256": self.corpus.sha256,
-            "vocabulary": self.corpus.vocabulary.to_dict(),
+            "data_sha256": self.lesson.sha256,
             "update": self.state.update,
         }
-        save_model(self.folder.model, weights(self.state.model), meta)
+        save_model(self.folder.model, self._kept(), meta | self.lesson.meta())
 
-    def _result(self, plan: Plan, ending: Ending, stop: StopRequest) -> Result:
-        state, options = self.state, self.config.run
-        tokens = state.update * options.batch_size * options.window_steps
+    def _result(self, plan: Plan, ending: Ending, stop: StopRequest, test: Score | None) -> Result:
+        state = self.state
+        steps = state.update * self.lesson.steps_per_update
         return Result(
             plan=plan,
             ending=ending,
             updates=state.update,
             elapsed_s=state.elapsed_s,
-            tokens_per_s=tokens / state.updating_s if state.updating_s else 0.0,
-            validation=self.validations[-1] if self.validations else None,
+            steps_per_s=steps / state.updating_s if state.updating_s else 0.0,
+            validation=self._validation(),
+            test=test,
             signal_number=stop.signal_number,
         )
+
+    def _validation(self) -> Validation | None:
+        """That of the weights that are kept."""
+        if not self.state.best:
+            return self.validations[-1] if self.validations else None
+        return min(self.validations, key=lambda v: v.score.score)

@@ -40,5 +40,11 @@ def baseline_scores(corpus: Corpus) -> dict[str, float]:
 
 
 def in_words(value: float, name: str) -> str:
-    """A score with its unit."""
-    return f"perplexity {value:.1f}" if name == "perplexity" else f"{value:.3f} bits/char"
+    """A score with its unit; one of a task is told in its own."""
+    match name:
+        case "perplexity":
+            return f"perplexity {value:.1f}"
+        case "bits_per_char":
+            return f"{value:.3f} bits/char"
+        case _:
+            return f"{value:.4g} ({name})"

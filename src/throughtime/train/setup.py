@@ -1,33 +1,22 @@
 """How do options become the objects that train?"""
 
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 
-from throughtime.cells import CATALOGUE
+from throughtime.cells.notation import parse_cell
 from throughtime.declare import Cell
 from throughtime.errors import ConfigError
-from throughtime.models import LanguageModel
-from throughtime.train.config import Device, ModelConfig, TrainConfig
-from throughtime.train.optimise import make_optimiser
-from throughtime.train.state import TrainingState
+from throughtime.models import LanguageModel, SequenceModel
+from throughtime.nn.init import parse_init
+from throughtime.tasks.task import Task
+from throughtime.train.config import Device, ModelConfig
 
-__all__ = ["find_cell", "free_folder", "make_model", "make_state", "resolve_device"]
+__all__ = ["free_folder", "make_language_model", "make_sequence_model", "resolve_device"]
 
 # One-hot vectors of a hundred characters need no more room; measured no worse than 128.
 _SMALL_EMBEDDING = 64
-
-
-def find_cell(name: str) -> Cell:
-    """The cell of that name.
-
-    Raises:
-        ConfigError: There is none.
-    """
-    if name not in CATALOGUE:
-        raise ConfigError(f"cell is {name!r}; expected one of {', '.join(sorted(CATALOGUE))}.")
-    return CATALOGUE[name]
 
 
 def resolve_device(name: Device) -> torch.device:
@@ -44,43 +33,68 @@ def resolve_device(name: Device) -> torch.device:
     return torch.device("cuda" if name != "cpu" and has_gpu else "cpu")
 
 
-def make_model(config: ModelConfig, unit: str, vocabulary_size: int) -> LanguageModel:
-    """A new model, its weights drawn from torch's generator.
+def make_language_model(config: ModelConfig, unit: str, vocabulary_size: int) -> LanguageModel:
+    """A new model of a text, its weights drawn from torch's generator.
 
     Raises:
         ConfigError: The cell is unknown, or sizes do not fit each other.
     """
-    cell = find_cell(config.cell)
+    assert config.hidden is not None, "settled before"
     is_small = unit in {"char", "byte"} and not config.tied
     return LanguageModel(
-        cell,
+        parse_cell(config.cell),
         vocabulary_size,
         config.hidden,
         config.layers,
         embedding_size=config.embedding or (_SMALL_EMBEDDING if is_small else config.hidden),
-        proj_size=_projection(cell, config),
-        dropout=config.dropout,
         tied=config.tied,
         cutoffs=config.adaptive,
-        engine=config.engine,
+        dropout=config.dropout or 0.0,
+        **_layer_options(config),
     )
+
+
+def make_sequence_model(config: ModelConfig, task: Task) -> SequenceModel:
+    """A new model of a task, its weights drawn from torch's generator.
+
+    Raises:
+        ConfigError: The cell is unknown, or sizes do not fit each other.
+    """
+    assert config.hidden is not None, "settled before"
+    return SequenceModel(
+        parse_cell(config.cell),
+        task.input_size,
+        task.output_size,
+        config.hidden,
+        config.layers,
+        answer=task.answer,
+        dropout=config.dropout or 0.0,
+        **_layer_options(config),
+    )
+
+
+def _layer_options(config: ModelConfig) -> dict[str, Any]:
+    """What `Recurrent` is told besides its sizes."""
+    options = {
+        "proj_size": _projection(parse_cell(config.cell), config),
+        "engine": config.engine,
+        "init": tuple(one for text in config.init for one in parse_init(text)) or None,
+        "connections": config.connections,
+        "weight_drop": config.weight_drop,
+        "activation_l1": config.activation_l1,
+        "omega": config.omega,
+    }
+    return {name: value for name, value in options.items() if value not in (None, 0.0, "plain")}
 
 
 def _projection(cell: Cell, config: ModelConfig) -> int:
     is_projected = any(state.width == "projection" for state in cell.states)
-    return config.projection or (max(1, config.hidden // 2) if is_projected else 0)
-
-
-def make_state(config: TrainConfig, vocabulary_size: int, device: torch.device) -> TrainingState:
-    """The state before the first update; the seed alone decides its weights."""
-    torch.manual_seed(config.run.seed)
-    model = make_model(config.model, config.data.unit, vocabulary_size).to(device).train()
-    return TrainingState(model, make_optimiser(config.optimiser, model.parameters()))
+    return config.projection or (max(1, (config.hidden or 0) // 2) if is_projected else 0)
 
 
 def free_folder(name: str, cell: str) -> Path:
     """The first of runs/NAME-CELL-1, runs/NAME-CELL-2, ... that is not there."""
-    number = 1
-    while (path := Path("runs") / f"{name}-{cell}-{number}").exists():
+    number, slug = 1, "".join(c if c.isalnum() else "-" for c in cell).strip("-")
+    while (path := Path("runs") / f"{name}-{slug}-{number}").exists():
         number += 1
     return path

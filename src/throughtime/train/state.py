@@ -1,22 +1,25 @@
 """What must a run remember to go on bit for bit?
 
-The weights, the optimiser's moments, the recurrent state that enters the next window, torch's
-generators (dropout draws from them), and the number of updates done, from which learning rate,
-window and stopping follow.
+The weights, the best ones so far, the optimiser's moments, the recurrent state that enters the
+next window, torch's generators (dropout draws from them), and the number of updates done, from
+which learning rate, data and stopping follow.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from throughtime.errors import CheckpointError
-from throughtime.models.language_model import Hx, LanguageModel
+from throughtime.train.lesson import Hx
 
 __all__ = ["TrainingState", "load_weights", "weights"]
 
-_NUMBERS = ("update", "elapsed_s", "updating_s", "nonfinite_in_a_row")
+_NUMBERS = (
+    "update", "elapsed_s", "updating_s", "nonfinite_in_a_row", "best_score", "no_better_in_a_row"
+)  # fmt: skip
 
 Structure = list["Structure"] | str | None
 
@@ -62,15 +65,30 @@ class TrainingState:
         elapsed_s: Time spent in the loop so far, over all parts of the run.
         updating_s: The part of it spent in updates: not in validating and saving.
         nonfinite_in_a_row: Updates since the last finite gradient.
+        best_score: Of all validations so far.
+        no_better_in_a_row: Validations since then.
+        best: The weights of that validation by name, if they are kept.
     """
 
-    model: LanguageModel
+    model: nn.Module
     optimiser: torch.optim.Optimizer
     hx: Hx = None
     update: int = 0
     elapsed_s: float = 0.0
     updating_s: float = 0.0
     nonfinite_in_a_row: int = 0
+    best_score: float = math.inf
+    no_better_in_a_row: int = 0
+    best: dict[str, Tensor] = field(default_factory=dict)
+
+    def validated(self, score: float, *, keep: bool) -> None:
+        """Take note of a validation, and keep the weights if it is the best so far."""
+        is_better = score < self.best_score
+        self.no_better_in_a_row = 0 if is_better else self.no_better_in_a_row + 1
+        if is_better:
+            self.best_score = score
+            if keep:
+                self.best = {n: t.detach().clone() for n, t in weights(self.model).items()}
 
     @property
     def device(self) -> torch.device:
@@ -78,7 +96,7 @@ class TrainingState:
         return next(self.model.parameters()).device
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that is a tensor, by a name in one of model, optimiser, hx, rng."""
+        """Everything that is a tensor, by a name in one of model, best, optimiser, hx, rng."""
         moments = self.optimiser.state_dict()["state"]
         found = {f"model.{name}": tensor for name, tensor in weights(self.model).items()}
         found |= {
@@ -87,6 +105,7 @@ class TrainingState:
             for name, tensor in named.items()
             if tensor is not None
         }
+        found |= {f"best.{name}": tensor for name, tensor in self.best.items()}
         found |= _leaves("hx", self.hx)
         found["rng.cpu"] = torch.get_rng_state()
         if self.device.type == "cuda":
@@ -106,6 +125,7 @@ class TrainingState:
         """
         load_weights(self.model, _under("model.", tensors))
         self._restore_moments(_under("optimiser.", tensors))
+        self.best = {n: t.to(self.device) for n, t in _under("best.", tensors).items()}
         self.hx = _rebuild("hx", meta["hx"], tensors, self.device)
         for name in _NUMBERS:
             setattr(self, name, meta[name])

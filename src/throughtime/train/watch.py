@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from throughtime.tasks import Corpus
 from throughtime.train.config import TrainConfig
+from throughtime.train.lesson import Lesson, Score
 from throughtime.train.loop import Ending, UpdateRecord
 
 __all__ = ["Plan", "Result", "Validation", "Watch"]
@@ -18,9 +18,8 @@ class Plan:
     Attributes:
         folder: Where it is kept.
         config: Its options, with the number of updates settled.
-        corpus: The text.
-        baselines: What simple models score on the validation text, in `metric`.
-        metric: `bits_per_char` or `perplexity`.
+        lesson: What is learnt.
+        baselines: What simple models score, in the lesson's metric.
         parameters: Numbers that are learnt.
         engine: The engine that runs the recurrence, and why not a faster one.
         update_s: Time of one update, if it was measured.
@@ -29,9 +28,8 @@ class Plan:
 
     folder: Path
     config: TrainConfig
-    corpus: Corpus
+    lesson: Lesson
     baselines: Mapping[str, float]
-    metric: str
     parameters: int
     engine: str
     update_s: float | None
@@ -40,24 +38,34 @@ class Plan:
 
 @dataclass(frozen=True)
 class Validation:
-    """How well the model predicted the validation text after `update` updates, and a sample."""
+    """How well the model did on the validation part after `update` updates."""
 
     update: int
-    loss_nats: float
-    score: float
-    sample: str
+    score: Score
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a run came to; `signal_number` is the signal that ended it, if one did."""
+    """What a run came to.
+
+    Attributes:
+        plan: What it was to do.
+        ending: Why it ended.
+        updates: Made in all parts of the run.
+        elapsed_s: Spent in all parts of the run.
+        steps_per_s: Of the data, read while updating.
+        validation: Of the weights that are kept: the last ones, or the best.
+        test: Their score on the test part, where there is one and the run has come to its end.
+        signal_number: The signal that ended it, if one did.
+    """
 
     plan: Plan
     ending: Ending
     updates: int
     elapsed_s: float
-    tokens_per_s: float
+    steps_per_s: float
     validation: Validation | None
+    test: Score | None
     signal_number: int | None
 
 
@@ -71,7 +79,7 @@ class Watch:
         """An update was made."""
 
     def validated(self, validation: Validation) -> None:
-        """The validation text was scored."""
+        """The validation part was scored."""
 
     def noted(self, text: str) -> None:
         """Something else came up that the user should know."""

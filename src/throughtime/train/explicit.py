@@ -3,7 +3,7 @@
 import shlex
 from dataclasses import asdict
 
-from throughtime.train.config import TrainConfig
+from throughtime.train.config import OF_TEXTS, TrainConfig
 
 __all__ = ["explicit_command"]
 
@@ -16,8 +16,10 @@ def explicit_command(config: TrainConfig) -> list[str]:
     words = ["throughtime train"]
     if config.data.data is not None:
         words.append(shlex.quote(str(config.data.data)))
-    for options in asdict(config).values():
-        words += [_flag(name, value) for name, value in options.items() if _is_said(name, value)]
+    for group, options in asdict(config).items():
+        unread = OF_TEXTS.get(group, ()) if config.data.task is not None else ()
+        said = {n: v for n, v in options.items() if n not in unread and _is_said(n, v)}
+        words += [_flag(name, value) for name, value in said.items()]
     if config.run.updates is None and config.run.budget is not None:
         words.append(_flag("budget", config.run.budget))
     return words

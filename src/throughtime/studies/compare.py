@@ -1,0 +1,344 @@
+"""How are cells compared on a task? One process a run, all with the same number of updates."""
+
+import hashlib
+import json
+import math
+import re
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from throughtime.errors import ConfigError
+from throughtime.records import (
+    RunFolder,
+    StudyFolder,
+    environment,
+    read_config,
+    read_metrics,
+    read_results,
+    write_config,
+    write_results,
+)
+from throughtime.records.atomic import replace_file
+from throughtime.studies.config import CompareConfig
+from throughtime.studies.pace import updates_for_all
+from throughtime.studies.processes import Command, cores, run_all
+from throughtime.studies.summary import Row, Summary, summaries
+from throughtime.studies.variants import Variant, read_variants
+from throughtime.tasks.task import Task
+from throughtime.train.config import TrainConfig, parse_duration
+from throughtime.train.explicit import explicit_command
+
+__all__ = ["CompareWatch", "Comparison", "Planned", "Study", "compare", "draw"]
+
+_DEFAULT_BUDGET = "2m"
+
+
+@dataclass(frozen=True, eq=False)
+class Planned:
+    """One run that belongs to a comparison."""
+
+    variant: Variant
+    task: Task
+    seed: int
+    config: TrainConfig
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What it is called among the runs."""
+        return f"{self.variant.text} {self.task.length} {self.seed}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is about to be run.
+
+    Attributes:
+        folder: Where everything is kept.
+        config: The options.
+        tasks: The task at each length.
+        variants: What is compared.
+        updates: Of every run.
+        jobs: Processes side by side.
+        runs: All of them, those that are done among them.
+    """
+
+    folder: StudyFolder
+    config: CompareConfig
+    tasks: tuple[Task, ...]
+    variants: tuple[Variant, ...]
+    updates: int
+    jobs: int
+    runs: tuple[Planned, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came of it."""
+
+    study: Study
+    rows: tuple[Row, ...]
+    summary: tuple[Summary, ...]
+    baseline: dict[int, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """The result under the names that programs read."""
+        tasks, config = self.study.tasks, self.study.config
+        lengths = {str(length): value for length, value in self.baseline.items()}
+        return {
+            "task": tasks[0].name,
+            "unit": tasks[0].unit,
+            "needs_lag": {str(task.length): task.needs_lag for task in tasks},
+            "rows": [_without_none(asdict(row), "error") for row in self.rows],
+            "summary": [asdict(summary) for summary in self.summary],
+            "baseline": lengths if len(lengths) > 1 else next(iter(lengths.values())),
+            "updates": self.study.updates,
+            "settings": config.decisive(),
+            "folder": str(self.study.folder.path),
+        }
+
+
+def _without_none(values: dict[str, Any], name: str) -> dict[str, Any]:
+    return values if values[name] is not None else {k: v for k, v in values.items() if k != name}
+
+
+class CompareWatch:
+    """Told what happens in a comparison; this one lets it pass."""
+
+    def planned(self, study: Study, rows: Sequence[Row]) -> None:
+        """The runs are about to start; those of `rows` are done."""
+
+    def timing(self, runs: int) -> None:
+        """Updates are timed, to turn the budget into a number of them."""
+
+    def running(self, runs: Sequence[Planned]) -> None:
+        """These are running; told now and then."""
+
+    def ended(self, row: Row) -> None:
+        """A run came to its end."""
+
+
+def compare(
+    config: CompareConfig,
+    out: Path | None = None,
+    watch: CompareWatch | None = None,
+    jobs: int | None = None,
+) -> Comparison:
+    """Run every cell at every length with every seed, and say what came of it.
+
+    A comparison that was interrupted goes on where it was when the same is asked for again; more
+    cells, lengths or seeds can be asked for, too.
+
+    Args:
+        config: What is compared.
+        out: Folder; runs/compare-TASK-HASH if None, the hash being that of the options.
+        watch: Told what happens.
+        jobs: Processes side by side; as many as there are cores if None.
+
+    Raises:
+        ConfigError: An option is wrong, or the folder holds another comparison.
+        DataError: The data of the task cannot be used.
+    """
+    watch = watch or CompareWatch()
+    tasks, variants = config.tasks(), read_variants(config.cells)
+    folder = StudyFolder(out or _default_folder(config))
+    jobs = jobs or cores()
+    updates = _settle(folder, config, tasks, variants, jobs, watch)
+    runs = _planned(folder, config, tasks, variants, updates)
+    study = Study(folder, config, tuple(tasks), variants, updates, jobs, runs)
+    rows = {run: row for run in runs if (row := _finished(run)) is not None}
+    watch.planned(study, list(rows.values()))
+    for run, row in _run_missing([run for run in runs if run not in rows], jobs, watch):
+        rows[run] = row
+        watch.ended(row)
+        _write(study, rows)
+    found = _write(study, rows)
+    draw(folder)
+    return found
+
+
+def _default_folder(config: CompareConfig) -> Path:
+    text = json.dumps(config.decisive(), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    return Path("runs") / f"compare-{config.task}-{digest}"
+
+
+def _settle(
+    folder: StudyFolder,
+    config: CompareConfig,
+    tasks: Sequence[Task],
+    variants: Sequence[Variant],
+    jobs: int,
+    watch: CompareWatch,
+) -> int:
+    """The number of updates of every run: decided once, and written down with the options."""
+    decisive = config.decisive()
+    if folder.settings.exists():
+        found = read_config(folder.settings)
+        updates = found.pop("settled_updates")
+        if found != decisive:
+            names = sorted(k for k in found.keys() | decisive if found.get(k) != decisive.get(k))
+            raise ConfigError(
+                f"{folder.path} holds a comparison with another {', '.join(names)}. "
+                "Give --out with another folder, or the same options."
+            )
+        return updates
+    updates = config.updates or _from_budget(config, tasks, variants, jobs, watch)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    write_config(folder.settings, {"settled_updates": updates} | decisive)
+    return updates
+
+
+def _from_budget(
+    config: CompareConfig,
+    tasks: Sequence[Task],
+    variants: Sequence[Variant],
+    jobs: int,
+    watch: CompareWatch,
+) -> int:
+    """As many updates as the slowest run makes in the budget."""
+    configs = [v.applied(config.at(t, 1, 0), t) for t in tasks for v in variants]
+    watch.timing(len(configs))
+    budget_s = parse_duration(config.budget or _DEFAULT_BUDGET)
+    found = updates_for_all(configs, budget_s, jobs)
+    counts = [n for n in found if isinstance(n, int)]
+    if not counts:
+        raise ConfigError(f"no run can be started. The first says: {found[0]}")
+    return min(counts)
+
+
+def _planned(
+    folder: StudyFolder,
+    config: CompareConfig,
+    tasks: Sequence[Task],
+    variants: Sequence[Variant],
+    updates: int,
+) -> tuple[Planned, ...]:
+    """Every run, the seeds outermost: after a third of the time there is a third of each."""
+    return tuple(
+        Planned(
+            v, t, seed, v.applied(config.at(t, updates, seed), t), folder.run(_slug(v, t, seed))
+        )
+        for seed in range(config.seeds)
+        for t in tasks
+        for v in variants
+    )
+
+
+def _slug(variant: Variant, task: Task, seed: int) -> str:
+    text = str(variant.parsed)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:6]
+    short = re.sub(r"[^A-Za-z0-9]+", "-", variant.text).strip("-")[:40]
+    return f"{short}-{digest}-{task.length}-seed{seed}"
+
+
+def _run_missing(
+    runs: Sequence[Planned], jobs: int, watch: CompareWatch
+) -> Iterator[tuple[Planned, Row]]:
+    commands = [_command(run) for run in runs]
+    for ended in run_all(commands, jobs, lambda at: watch.running([runs[i] for i in at])):
+        run = runs[ended.place]
+        yield run, _row(run, ended.status)
+
+
+def _command(run: Planned) -> Command:
+    """The public command that trains it, or goes on with it."""
+    words = [sys.executable, "-m", "throughtime", "train", "--json"]
+    if RunFolder(run.folder).config.exists():
+        words += ["--resume", str(run.folder)]
+    else:
+        flags = shlex.split(" ".join(explicit_command(run.config)))[2:]
+        words += [*flags, "--out", str(run.folder)]
+    return Command(
+        run.name, tuple(words), run.folder.with_suffix(".json"), run.folder.with_suffix(".log")
+    )
+
+
+def _finished(run: Planned) -> Row | None:
+    """The row of a run that came to its end earlier."""
+    found = _printed(run)
+    return None if found is None or found["ending"] == "interrupted" else _scored(run, found)
+
+
+def _printed(run: Planned) -> dict[str, Any] | None:
+    """The object that the run printed, if it did."""
+    try:
+        found = json.loads(run.folder.with_suffix(".json").read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _row(run: Planned, status: int) -> Row:
+    """What came of a process."""
+    found = _printed(run)
+    if found is not None:
+        return _scored(run, found)
+    log = run.folder.with_suffix(".log")
+    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
+    reason = said[-1] if said else f"exit status {status}"
+    return Row(
+        run.variant.text,
+        run.task.length,
+        run.seed,
+        score=None,
+        solved=False,
+        updates=0,
+        elapsed_s=0.0,
+        error=reason,
+    )
+
+
+def _scored(run: Planned, found: dict[str, Any]) -> Row:
+    test = found.get("test") or {}
+    score = next((v for name, v in test.items() if name.startswith("loss_")), None)
+    error = None if score is not None else found["ending"]
+    return Row(
+        run.variant.text,
+        run.task.length,
+        run.seed,
+        score=score,
+        solved=bool(test.get("is_solved")) and score is not None,
+        updates=found["updates"],
+        elapsed_s=found["elapsed_s"],
+        error=error,
+    )
+
+
+def _write(study: Study, rows: dict[Planned, Row]) -> Comparison:
+    """Write what there is so far, in the order of the options."""
+    order = {text.text: i for i, text in enumerate(study.variants)}
+    kept = sorted(rows.values(), key=lambda r: (r.length, order[r.cell], r.seed))
+    baseline = {task.length: task.baseline() for task in study.tasks}
+    found = Comparison(study, tuple(kept), tuple(summaries(kept)), baseline)
+    curves = {run.name: _curve(run) for run in rows}
+    values = found.as_json() | {"curves": curves, "environment": environment({})}
+    write_results(study.folder.results, values)
+    return found
+
+
+def draw(folder: StudyFolder) -> Path | None:
+    """Draw a comparison from its results; None where matplotlib is not installed."""
+    try:
+        from throughtime.report.comparison import comparison_svg
+
+        picture = comparison_svg(read_results(folder.results))
+    except ModuleNotFoundError:
+        return None
+    replace_file(folder.picture, [picture])
+    return folder.picture
+
+
+def _curve(run: Planned) -> list[list[float | None]]:
+    """(update, score) of each validation."""
+    path = RunFolder(run.folder).metrics
+    records = read_metrics(path, "valid") if path.exists() else []
+    return [[r["update"], _plain(r["score"])] for r in records]
+
+
+def _plain(value: float) -> float | None:
+    return value if math.isfinite(value) else None

@@ -1,0 +1,188 @@
+"""Does a comparison run everything once, go on where it was, and survive what breaks?"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+from dataclasses import replace
+
+import pytest
+
+from throughtime.errors import ConfigError
+from throughtime.records import RunFolder, read_metrics, read_results
+from throughtime.studies import compare as module
+from throughtime.studies.compare import CompareWatch, compare
+from throughtime.studies.config import CompareConfig
+from throughtime.train.checkpoint import load_model
+
+TINY = CompareConfig(
+    "recall", cells="rnn,stack:gru", lengths="5,6", seeds=1, updates=3, hidden=4, batch_size=4,
+    validations=1,
+)  # fmt: skip
+
+
+class Told(CompareWatch):
+    def __init__(self):
+        self.done, self.ended_rows, self.timed = None, [], 0
+
+    def timing(self, runs):
+        self.timed = runs
+
+    def planned(self, study, rows):
+        self.study, self.done = study, len(rows)
+
+    def ended(self, row):
+        self.ended_rows.append(row)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("compare") / "study"
+
+
+@pytest.fixture(scope="module")
+def found(folder):
+    return compare(TINY, folder)
+
+
+def test_every_cell_is_run_at_every_length(found):
+    assert [(r.cell, r.length, r.seed) for r in found.rows] == [
+        ("rnn", 5, 0), ("stack:gru", 5, 0), ("rnn", 6, 0), ("stack:gru", 6, 0)
+    ]  # fmt: skip
+    assert {r.updates for r in found.rows} == {3}
+    assert all(r.score > 0 and r.error is None and not r.solved for r in found.rows)
+    assert [(s.cell, s.length, s.mean) for s in found.summary] == [
+        (r.cell, r.length, r.score) for r in found.rows
+    ]
+
+
+def test_a_score_is_that_of_the_run_on_its_test_part(found):
+    for run in found.study.runs:
+        (test,) = read_metrics(RunFolder(run.folder).metrics, "test")
+        row = next(
+            r for r in found.rows if (r.cell, r.length) == (run.variant.text, run.task.length)
+        )
+        assert row.score == test["score"]
+        config = load_model(RunFolder(run.folder).model).meta["config"]
+        assert config["model"]["layers"] == (2 if run.variant.text == "stack:gru" else 1)
+        assert config["data"]["length"] == run.task.length
+
+
+def test_the_results_are_what_the_command_promises(found, folder):
+    values = read_results(folder / "results.json")
+    assert values.keys() >= {"task", "rows", "summary", "baseline"}
+    assert all(
+        row.keys() == {"cell", "length", "seed", "score", "solved", "updates", "elapsed_s"}
+        for row in values["rows"]
+    )
+    assert all(
+        s.keys() >= {"cell", "length", "mean", "low", "high", "success_rate"}
+        for s in values["summary"]
+    )
+    assert values["baseline"] == {"5": pytest.approx(found.baseline[5]), "6": found.baseline[6]}
+    assert len(values["curves"]) == 4
+    ET.fromstring((folder / "picture.svg").read_bytes())
+
+
+def test_the_same_again_runs_nothing_and_more_of_it_runs_the_rest(found, folder):
+    told = Told()
+    again = compare(TINY, folder, told)
+    assert (told.done, told.ended_rows) == (4, [])
+    assert again.rows == found.rows
+    told = Told()
+    more = compare(replace(TINY, seeds=2, lengths="5"), folder, told)
+    assert told.done == 2
+    assert [(r.cell, r.seed) for r in told.ended_rows] != []
+    assert [r.seed for r in more.rows] == [0, 1, 0, 1]
+    assert more.rows[0] == found.rows[0]
+
+
+def test_other_options_need_another_folder(found, folder):
+    with pytest.raises(ConfigError, match="holds a comparison with another hidden"):
+        compare(replace(TINY, hidden=5), folder)
+
+
+def test_one_broken_run_does_not_sink_the_rest(tmp_path):
+    """An initialisation that the plain cell has no gate for."""
+    config = replace(TINY, cells="chrono(rnn, t_max=9),gru", lengths="5")
+    found = compare(config, tmp_path / "study")
+    broken, good = found.rows
+    assert broken.score is None
+    assert "gate" in broken.error
+    assert good.error is None
+    assert [s.success_rate for s in found.summary] == [0.0, 0.0]
+    assert found.summary[0].mean is None
+
+
+def test_a_budget_becomes_the_updates_of_the_slowest_for_all(tmp_path, monkeypatch):
+    asked = []
+
+    def measured(configs, budget_s, jobs):
+        asked.append(([c.model.cell for c in configs], budget_s, jobs))
+        return [7, "ConfigError: no", 3, 5]
+
+    monkeypatch.setattr(module, "updates_for_all", measured)
+    config, told = replace(TINY, updates=None, budget="90s"), Told()
+    found = compare(config, tmp_path / "study", told, jobs=1)
+    assert asked == [(["rnn", "gru"] * 2, 90.0, 1)]
+    assert {r.updates for r in found.rows} == {3}
+    assert told.timed == 4
+    compare(config, tmp_path / "study", jobs=1)
+    assert len(asked) == 1  # decided once
+
+
+def test_runs_are_timed_in_processes_of_their_own():
+    task = TINY.tasks()[0]
+    good = TINY.at(task, 1, 0)
+    bad = replace(good, model=replace(good.model, init=("chrono:9",)))
+    small, error = module.updates_for_all([good, bad], 5.0, 1)
+    assert small > 3
+    assert "gate" in error
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"lengths": "5,5"}, "different whole numbers"),
+        ({"lengths": "five"}, "lengths is 'five'"),
+        ({"lengths": ""}, "lengths is ''"),
+        ({"cells": "rnm"}, "did you mean 'rnn'"),
+        ({"cells": ""}, "cell"),
+        ({"task": "recal"}, "Did you mean recall"),
+        ({"seeds": 0}, "seeds is 0"),
+        ({"budget": "1m"}, "Give --updates or --budget"),
+        ({"budget": "soon", "updates": None}, "budget is 'soon'"),
+    ],
+)
+def test_what_has_no_meaning_is_refused_before_anything_is_run(tmp_path, change, message):
+    with pytest.raises(ConfigError, match=message):
+        compare(replace(TINY, **change), tmp_path / "study")
+    assert not (tmp_path / "study").exists()
+
+
+def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):
+    command = [
+        sys.executable, "-m", "throughtime", "compare", "recall", "--lengths", "5", "--cells",
+        "rnn,gru", "--seeds", "1", "--updates", "400", "--hidden", "4", "--batch-size", "4",
+        "--validations", "40", "--json", "--out", str(tmp_path / "study"),
+    ]  # fmt: skip
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    deadline_s = time.monotonic() + 60
+    while not any(
+        path.stat().st_size > 2000 for path in (tmp_path / "study").glob("runs/*/metrics.jsonl")
+    ):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)
+    os.kill(first.pid, signal.SIGINT)
+    out, error = first.communicate(timeout=90)
+    assert first.returncode == 130
+    assert out == b""
+    assert b"saved" in error
+    assert len(list((tmp_path / "study").glob("runs/*/last.ckpt"))) >= 1
+    again = subprocess.run(command, capture_output=True, check=True, timeout=120)
+    values = json.loads(again.stdout)
+    assert [(r["cell"], r["updates"]) for r in values["rows"]] == [("rnn", 400), ("gru", 400)]
+    assert values["task"] == "recall"

@@ -6,6 +6,7 @@ Jane; whoever says hi greets the other one, and John is the one who is 16 steps 
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import ClassVar
@@ -124,7 +125,7 @@ class Recall(GeneratedTask):
         return next(form for rest, form in rests if rest == 0 or rest >= _SHORTEST_FILLER)
 
 
-def _fill(rng: np.random.Generator, tokens: int) -> list[list[str]]:
+def _fill(rng: np.random.Generator, tokens: int) -> Sequence[Sequence[str]]:
     """Sentences of so many tokens together."""
     sentences = []
     while tokens:
@@ -135,7 +136,7 @@ def _fill(rng: np.random.Generator, tokens: int) -> list[list[str]]:
 
 
 @cache
-def _fitting(tokens: int) -> list[list[str]]:
+def _fitting(tokens: int) -> Sequence[Sequence[str]]:
     """Sentences that leave no rest, or one that others fill."""
     rests = [(tokens - len(sentence), sentence) for sentence in _FILLERS]
     return [sentence for rest, sentence in rests if rest == 0 or rest >= _SHORTEST_FILLER]

@@ -220,25 +220,14 @@ def clockwork(cell: Cell, periods: Any, *, masked: bool = True) -> Cell:
         raise DeclarationError(f"clockwork: masked is {masked!r}; True or False was expected.")
     if set(listed) == {1}:
         return cell
-    moving = dict.fromkeys(s.width for s in moving_states(cell))
-    between = dict.fromkeys(matrix_widths(cell) if masked and len(set(listed)) > 1 else ())
-    clock = {
-        width: State(name, width=width, clock=True)
-        for width, name in zip(moving, fresh_names(cell, "clock"), strict=False)
-    }
-    period = {
-        width: Param(name, Blocks(listed), trainable=False, width=width)
-        for width, name in zip(moving | between, fresh_names(cell, "period"), strict=False)
-    }
+    between = matrix_widths(cell) if masked and len(set(listed)) > 1 else ()
+    clock, period = _clocks(cell, listed, between)
 
     def hold(state: State, past: Symbol, new: Symbol) -> Symbol:
         return where(symbol(clock[state.width]) == 0.0, new, past)
 
-    def tick(width: Width) -> Node:
-        count = symbol(clock[width]) + 1.0
-        return as_node(where(count >= symbol(period[width]), 0.0, count))
-
     cut = replace(cell, new=with_masks(cell, {width: period[width].name for width in between}))
+    ticks = [_tick(clock[width], period[width]) for width in clock]
     return cured(
         cell,
         "clockwork",
@@ -246,8 +235,30 @@ def clockwork(cell: Cell, periods: Any, *, masked: bool = True) -> Cell:
         "Koutnik et al. 2014, arXiv:1402.3511",
         states=(*cell.states, *clock.values()),
         params=(*cell.params, *period.values()),
-        new=(*mixed(cut, moving_states(cell), hold), *map(tick, clock)),
+        new=(*mixed(cut, moving_states(cell), hold), *ticks),
     )
+
+
+def _clocks(
+    cell: Cell, periods: tuple[int, ...], between: tuple[Width, ...]
+) -> tuple[dict[Width, State], dict[Width, Param]]:
+    """A clock for each width of states, and the periods for each width that is timed or cut."""
+    timed = dict.fromkeys(s.width for s in moving_states(cell))
+    clocks = zip(timed, fresh_names(cell, "clock"), strict=False)
+    named = zip(timed | dict.fromkeys(between), fresh_names(cell, "period"), strict=False)
+    return (
+        {width: State(name, width=width, clock=True) for width, name in clocks},
+        {
+            width: Param(name, Blocks(periods), trainable=False, width=width)
+            for width, name in named
+        },
+    )
+
+
+def _tick(clock: State, period: Param) -> Node:
+    """k + 1, or 0 when the period is over; so the count stays exact however long the sequence."""
+    count = symbol(clock) + 1.0
+    return as_node(where(count >= symbol(period), 0.0, count))
 
 
 def _periods(periods: Any) -> tuple[Any, ...]:

@@ -27,5 +27,5 @@ class Compare(Command):
         with Contest(json_only=self.json) as contest:
             found = compare(self.config, self.out, contest, self.jobs)
             contest.finished(found)
-        contest.screen.result(found.as_json())
+        contest.screen.result({"folder": str(found.study.folder.path), **found.as_json()})
         return 1 if any(row.error for row in found.rows) else 0

@@ -87,7 +87,9 @@ class Comparison:
 
     def as_json(self) -> dict[str, Any]:
         """The result under the names that programs read."""
-        tasks, config = self.study.tasks, self.study.config
+        tasks, settings = self.study.tasks, self.study.config.decisive()
+        if self.study.config.data is not None:
+            settings["data"] = self.study.config.data.name  # where it lies is the user's business
         lengths = {str(length): value for length, value in self.baseline.items()}
         return {
             "task": tasks[0].name,
@@ -97,8 +99,7 @@ class Comparison:
             "summary": [asdict(summary) for summary in self.summary],
             "baseline": lengths if len(lengths) > 1 else next(iter(lengths.values())),
             "updates": self.study.updates,
-            "settings": config.decisive(),
-            "folder": str(self.study.folder.path),
+            "settings": settings,
         }
 
 

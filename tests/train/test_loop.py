@@ -91,6 +91,27 @@ def test_an_update_is_one_step_along_the_gradient_of_its_own_window():
         torch.testing.assert_close(p, before[name] - record.learning_rate * gradient)
 
 
+@pytest.mark.parametrize("clip", [{"clip_norm": 1e-3}, {"clip_value": 1e-5}])
+def test_what_the_backward_pass_left_is_clipped_before_the_weights_move(clip):
+    """Clipped before the backward pass, as two published scripts do it, it would not be at all."""
+    plain = {"optimiser": "sgd", "learning_rate": 0.5, "warmup": 0.0, "schedule": "constant"}
+    moved = {}
+    for name, options in {"free": {"clip_norm": 0.0}, "clipped": {"clip_norm": 0.0} | clip}.items():
+        config = OptimiserConfig(**plain, **options)
+        state = fresh_state(config)
+        before = torch.cat([p.detach().flatten() for p in state.model.parameters()])
+        record = make_update(state, lesson(), config, 10)
+        after = torch.cat([p.detach().flatten() for p in state.model.parameters()])
+        moved[name] = after - before
+        assert record.is_clipped == (name == "clipped")
+        assert record.gradient_norm > 0.01
+    assert moved["free"].norm() > 0.5 * 0.01
+    if "clip_norm" in clip:
+        assert float(moved["clipped"].norm()) == pytest.approx(0.5 * 1e-3, rel=1e-3)
+    else:
+        assert float(moved["clipped"].abs().max()) == pytest.approx(0.5 * 1e-5)
+
+
 # --- Gradients that are not finite --------------------------------------------------------------
 
 
@@ -136,7 +157,7 @@ def test_the_rule_stop_ends_the_run_at_once_with_the_last_good_weights():
         assert torch.equal(p, q)
 
 
-@pytest.mark.parametrize("rule", ["skip", "shrink"])
+@pytest.mark.parametrize("rule", ["skip", "shrink", "random"])
 def test_bad_gradients_without_an_end_stop_the_run(rule):
     options = OptimiserConfig(nonfinite=rule)
     state = fresh_state(options)

@@ -176,6 +176,20 @@ def test_a_gradient_that_is_not_finite_meets_its_rule(rule, value_after, bad, cl
     assert not optimiser.state[a]  # the moments never saw it
 
 
+@pytest.mark.parametrize("clip_norm", [0.0, 0.25])
+def test_the_rule_random_steps_as_far_as_a_clipped_gradient(clip_norm):
+    found = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        pair = [parameter_with_gradient([math.nan, 1.0]), parameter_with_gradient([math.inf] * 3)]
+        optimiser, config = sgd(pair, nonfinite="random", clip_norm=clip_norm)
+        step = take_step(optimiser, config)
+        assert not step.is_finite
+        found.append(torch.cat([p.data - 1.0 for p in pair]))
+        assert float(found[-1].norm()) == pytest.approx(0.5 * (clip_norm or 1.0))
+    assert not torch.allclose(*found)
+
+
 def test_an_update_after_a_skipped_one_is_as_if_nothing_had_been():
     a, b = parameter_with_gradient([math.nan]), parameter_with_gradient([0.25])
     for parameter in (a, b):

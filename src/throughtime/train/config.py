@@ -152,8 +152,8 @@ class OptimiserConfig:
     """Largest joint norm of all gradients, which longer ones are scaled down to; 0 for none."""
     clip_value: float = 0.0
     """Largest size of each gradient element, applied before clip-norm; 0 for none."""
-    nonfinite: Literal["skip", "stop", "shrink"] = "skip"
-    """On an infinite or NaN gradient: leave the update out, stop, or shrink the weights."""
+    nonfinite: Literal["skip", "stop", "shrink", "random"] = "skip"
+    """On an infinite or NaN gradient: skip the update, stop, shrink weights, or step anywhere."""
 
     def __post_init__(self) -> None:
         """Refuse rates without a meaning, and an option that the rule would not read."""

@@ -124,8 +124,12 @@ def take_step(optimiser: torch.optim.Optimizer, config: OptimiserConfig) -> Step
     """Clip the gradients that the parameters hold and update the parameters.
 
     A gradient with an infinite or NaN joint norm never reaches the optimiser or its moments. By
-    the rule `shrink` every parameter is multiplied by 1 - 0.1 lr instead; by `skip` and `stop`
-    nothing changes here.
+    the rule `shrink` every parameter is multiplied by 1 - 0.1 lr instead; by `random` the optimiser
+    sees a random gradient of the norm that clips (1 without one); by `skip` and `stop` nothing
+    changes here.
+
+    Source:
+        `random`: Goodfellow et al. 2016, section 10.11.1. `shrink`: the code of Chung et al. 2015.
     """
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -133,6 +137,8 @@ def take_step(optimiser: torch.optim.Optimizer, config: OptimiserConfig) -> Step
     if not math.isfinite(norm):
         if config.nonfinite == "shrink":
             _shrink(optimiser)
+        if config.nonfinite == "random":
+            _step_anywhere(optimiser, gradients, config.clip_norm or 1.0)
         return Step(norm, is_clipped=False, is_finite=False)
     is_clipped = False
     if config.clip_value:
@@ -149,3 +155,14 @@ def _shrink(optimiser: torch.optim.Optimizer) -> None:
     for group in optimiser.param_groups:
         for parameter in group["params"]:
             parameter.mul_(1.0 - _SHRINK * group["lr"])
+
+
+@torch.no_grad()
+def _step_anywhere(optimiser: torch.optim.Optimizer, gradients: list[Tensor], norm: float) -> None:
+    """Step along a random direction, drawn from torch's generator, by a gradient of this norm."""
+    for gradient in gradients:
+        gradient.normal_()
+    factor = norm / float(get_total_norm(gradients))
+    for gradient in gradients:
+        gradient.mul_(factor)
+    optimiser.step()

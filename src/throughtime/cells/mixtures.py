@@ -256,7 +256,7 @@ def _clocks(
 
 
 def _tick(clock: State, period: Param) -> Node:
-    """k + 1, or 0 when the period is over; so the count stays exact however long the sequence."""
+    """Count on, or from 0 when the period is over: exact however long the sequence."""
     count = symbol(clock) + 1.0
     return as_node(where(count >= symbol(period), 0.0, count))
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd.gradcheck import gradcheck
 
+from throughtime.declare.graph import walk
 from throughtime.engine import Inputs, Job, reference
 from throughtime.engine.job import unflatten
 from throughtime.nn import Recurrent
@@ -163,6 +164,9 @@ def _strides(bench: Bench) -> Iterator[Difference]:
 def _gradcheck(bench: Bench) -> Iterator[Difference]:
     """Against finite differences; drawn extras are left out, they may be compared with numbers."""
     cell = bench.sample.cell
+    if any(n.op == "clip_adjoint" for n in walk(cell.new)):
+        bench.refusals.append("gradients that are clipped on their way are no derivatives")
+        return
     drawn = {f"extra {e.name}" for e in cell.extras if e.sample is not None}
     names = [None if name in drawn else name for name in bench.sample.leaves()]
     for lengths, reset in MASKS[1:]:

@@ -1,12 +1,11 @@
-"""How does a cell become layers? Parameters, stacking, directions, and one engine call for each."""
+"""How are layers of any cell made and called? In the manners of `torch.nn`."""
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import Tensor
 from torch.nn.utils.rnn import PackedSequence
 
 from throughtime import engine as engines
@@ -22,35 +21,18 @@ from throughtime.nn.arguments import (
     check_same_kind,
 )
 from throughtime.nn.arrangement import Arrangement
-from throughtime.nn.extras import check_names, extra_values
+from throughtime.nn.connections import Connections, check_connections
+from throughtime.nn.extras import check_names
 from throughtime.nn.init import as_init
 from throughtime.nn.lengths import as_lengths, as_reset, pack_like, unpack
-from throughtime.nn.parameters import bounded, is_bounded, stored_name
-from throughtime.nn.runs import (
-    Run,
-    initial_states,
-    initialise,
-    layer_sizes,
-    make_runs,
-    prepare_all,
-    tensors,
-    weights_in_use,
-)
+from throughtime.nn.options import check_amount
+from throughtime.nn.penalties import Penalties
+from throughtime.nn.runs import initial_states, layer_sizes, make_runs, tensors, weights_in_use
+from throughtime.nn.stack import Batch, Stack
 from throughtime.nn.states import LayerState, StateLayout, each
 
 
-class Batch(NamedTuple):
-    """A call's inputs, time-major and checked."""
-
-    x: Tensor
-    lengths: Tensor | None
-    reset: Tensor | None
-    extras: Mapping[str, Any]
-    all_states: bool
-    products: str | None
-
-
-class Recurrent(nn.Module):
+class Recurrent(Stack):
     """Layers of any declared cell, in the manners of `torch.nn.LSTM`.
 
     Args:
@@ -70,6 +52,13 @@ class Recurrent(nn.Module):
             refused. `explain()` says which.
         init: What the layer starts from, on top of torch's: an initialiser of `nn.init`, several
             in order, or their text such as "orthogonal,forget:1".
+        weight_drop: Probability to zero an element of a recurrent matrix, in training; one draw a
+            call, the same at every step (see `nn.weight_drop`).
+        activation_l1: Weight of an L1 penalty on the outputs of every layer, in training (see
+            `nn.activation_l1`); nothing in the training loop need know of it.
+        omega: Weight of Pascanu's Omega, likewise (see `nn.omega`).
+        connections: "plain"; "residual" adds a layer's input to its output where both are of one
+            width, "highway" mixes them by a gate (see `nn.connections`).
 
     Shape:
         x: [T, B, I]; output: [T, B, O], O = directions * output features of the cell;
@@ -107,6 +96,10 @@ class Recurrent(nn.Module):
         learn_initial_state: bool = False,
         engine: str = "auto",
         init: Any = None,
+        weight_drop: float = 0.0,
+        activation_l1: float = 0.0,
+        omega: float = 0.0,
+        connections: Connections = "plain",
     ) -> None:
         super().__init__()
         widths = check_layers(cell, input_size, hidden_size, num_layers, proj_size)
@@ -117,6 +110,10 @@ class Recurrent(nn.Module):
         self.hidden_size = widths[0] if len(set(widths)) == 1 else tuple(widths)
         self.bias, self.batch_first, self.bidirectional = (bias, batch_first, bidirectional)
         self.dropout, self.learn_initial_state = float(dropout), learn_initial_state
+        self.weight_drop = check_amount("weight_drop", weight_drop, 1.0, recurrent=cell)
+        self.activation_l1 = check_amount("activation_l1", activation_l1)
+        self.omega = check_amount("omega", omega, recurrent=cell)
+        self.connections = check_connections(connections)
         if dropout > 0 and num_layers == 1:
             warnings.warn(
                 f"dropout={dropout} has no effect with num_layers=1: it stands between layers.",
@@ -134,37 +131,9 @@ class Recurrent(nn.Module):
         )
         state_widths = [run.jobs[False, None].state_sizes() for run in self._runs]
         self._layout = StateLayout(cell, state_widths[:: self.directions], self.directions)
+        self._connect(like)
+        self._penalties = Penalties()
         self.reset_parameters()
-
-    @property
-    def directions(self) -> int:
-        """2 if bidirectional, else 1."""
-        return 1 + self.bidirectional
-
-    @property
-    def output_size(self) -> int:
-        """O, features of the output."""
-        return self.directions * self._runs[-1].jobs[False, None].output_size
-
-    def reset_parameters(self) -> None:
-        """Initialise: matrices and biases evenly in +-1/sqrt(H), as torch; then as `init` says."""
-        for run in self._runs:
-            initialise(self, self.cell, run, self.init)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Prepare a copied or loaded layer as a new one is."""
-        super().__setstate__(state)
-        prepare_all(self._runs)
-
-    def __getattr__(self, name: str) -> Any:
-        """Find a bounded param, which is kept as its raw tensor, under its own name."""
-        runs = self.__dict__.get("_runs", [])
-        for run in runs:
-            if name in run.names.params:
-                param = self.cell.params[run.names.params.index(name)]
-                if is_bounded(param):
-                    return bounded(getattr(self, stored_name(name, param)), param)
-        return super().__getattr__(name)
 
     def forward(
         self,
@@ -275,54 +244,6 @@ class Recurrent(nn.Module):
             hx = each(hx, lambda state: state.to(weight.dtype))
         return self._layout.split(hx, rows, weight, batched=arranged.kind != "no batch")
 
-    def _stack(
-        self, batch: Batch, start: list[LayerState]
-    ) -> tuple[Tensor, list[LayerState], list[LayerState]]:
-        """All layers, one after the other: output, last states, states of every step."""
-        x, last, every = batch.x, [], []
-        for layer in range(self.num_layers):
-            outputs = []
-            for place in range(layer * self.directions, (layer + 1) * self.directions):
-                run = self._runs[place]
-                out, final, states = self._one(run, batch._replace(x=x), start[place])
-                outputs.append(out)
-                last.append(final)
-                every.append(states)
-            x = outputs[0] if len(outputs) == 1 else torch.cat(outputs, -1)
-            if self.dropout and layer < self.num_layers - 1:
-                x = functional.dropout(x, self.dropout, self.training)
-        return x, last, every
-
-    def _one(
-        self, run: Run, batch: Batch, start: LayerState
-    ) -> tuple[Tensor, LayerState, LayerState]:
-        """One layer in one direction."""
-        job = run.jobs[batch.all_states, batch.products]
-        inputs = self._inputs(run, batch, start)
-        out, *states = engines.run(job, inputs, self.engine)
-        count = len(self.cell.states)
-        return out, tuple(states[:count]), tuple(states[count:])
-
-    def _inputs(self, run: Run, batch: Batch, start: LayerState) -> engines.Inputs:
-        return engines.Inputs(
-            x=batch.x,
-            states=start,
-            initial=tensors(self, run.names.initial),
-            weights=weights_in_use(self, run),
-            params=tensors(self, run.names.params),
-            extras=extra_values(
-                self.cell,
-                batch.extras,
-                run.sizes,
-                batch.x,
-                batch.reset,
-                start[0].dtype,
-                training=self.training,
-            ),
-            lengths=batch.lengths,
-            reset=batch.reset,
-        )
-
     def explain(
         self,
         x: Tensor | None = None,
@@ -344,7 +265,8 @@ class Recurrent(nn.Module):
         """
         run = self._runs[0]
         weight = getattr(self, run.names.weights[0])
-        job = run.jobs[return_all_states, None if x is None else autocast_products(x, weight)]
+        products = None if x is None else autocast_products(x, weight)
+        job = self._job(run, return_all_states, products)
         if x is None:
             return engines.explain(job, None, self.engine)
         arranged, steps = self._arrangement(x, lengths, weight)
@@ -386,6 +308,10 @@ class Recurrent(nn.Module):
             "learn_initial_state": False,
             "engine": "auto",
             "init": (),
+            "weight_drop": 0.0,
+            "activation_l1": 0.0,
+            "omega": 0.0,
+            "connections": "plain",
         }
         changed = {k: getattr(self, k) for k, v in defaults.items() if getattr(self, k) != v}
         return ", ".join([*shown, *(f"{k}={v!r}" for k, v in changed.items())])

@@ -9,6 +9,7 @@ import throughtime as tt
 from graph_loop import bptt, draw_given, draw_like, forward
 from throughtime import cells
 from throughtime.declare.graph import walk
+from throughtime.declare.roles import roles
 from throughtime.declare.slots import Sizes
 from throughtime.engine.clip_adjoint import clip_adjoint
 from throughtime.errors import EngineError
@@ -123,6 +124,12 @@ def test_the_contract_with_gradients_that_are_clipped(name, at):
 def test_the_vendor_engine_refuses_by_the_graph():
     with pytest.raises(EngineError, match=r"of clip_adjoint\(lstm, bound=0.2\) are not"):
         layer_of(tt.clip_adjoint(cells.lstm, CLIP), engine="vendor")(drawn()[0])
+
+
+@pytest.mark.parametrize("at", PLACES)
+def test_gates_keep_their_roles(at):
+    for cell in (*cells.CATALOGUE.values(), cells.gf_gru()):
+        assert roles(tt.clip_adjoint(cell, 1.0, at=at)) == roles(cell)
 
 
 def test_only_steps_are_clipped():

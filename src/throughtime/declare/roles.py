@@ -15,6 +15,7 @@ from throughtime.declare.graph import Node, gate_name, has_bias, walk
 __all__ = ["Role", "Roles", "roles"]
 
 Role = tuple[str, int]
+_SAME = frozenset({"now", "expand", "clip_adjoint"})  # the value of their argument
 _MOST_PRODUCTS = 256  # beyond that a product of sums is left as it is
 
 
@@ -85,7 +86,7 @@ def _writing(cell: Cell, kept: tuple[Role, ...], found: list[Role]) -> Role | No
 
 def _products(n: Node) -> list[tuple[Node, ...]]:
     """The products that a value is the sum of, as factors; their signs are dropped."""
-    if n.op in {"neg", "now", "expand"}:
+    if n.op in {"neg", *_SAME}:
         return _products(n.args[0])
     if _role(n) is not None:
         return [(n,)]
@@ -103,7 +104,7 @@ def _products(n: Node) -> list[tuple[Node, ...]]:
 
 def _role(n: Node) -> Role | None:
     """The gate whose sigmoid a factor is, 1, or one minus it, -1."""
-    if n.op in {"now", "expand"}:
+    if n.op in _SAME:
         return _role(n.args[0])
     if n.op == "sigmoid":
         return _gate(n.args[0])
@@ -143,7 +144,7 @@ def _gate(argument: Node) -> Role | None:
 
 def _summands(n: Node, sign: int) -> Iterable[tuple[Node, int]]:
     """The parts of a sum with their signs."""
-    if n.op in {"now", "expand"}:
+    if n.op in _SAME:
         yield from _summands(n.args[0], sign)
     elif n.op == "neg":
         yield from _summands(n.args[0], -sign)

@@ -6,6 +6,7 @@ import math
 import pickle
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given as drawn
@@ -74,8 +75,8 @@ def same(a, b):
     return both[0] == both[1]
 
 
-def steps_of(cell, periods=(1, 2)):
-    """The states of every step on fixed random tensors; histories and weights by name."""
+def steps_of(cell):
+    """The states of every step on fixed random tensors."""
     return forward(cell, SIZES, draw_given(cell, SIZES, steps=7, batch=2, seed=0)).states
 
 
@@ -233,6 +234,12 @@ EXPRESSIONS = [
 def test_a_name_is_the_expression_that_made_it(text):
     cell = parse_cell(text)
     assert cell.name == text == parse(text).cell_text
+
+
+def test_numpy_numbers_are_numbers():
+    assert tt.leaky(cells.lstm, rate=np.float64(0.1)).name == "leaky(lstm, rate=0.1)"
+    assert tt.zoneout(cells.lstm, {"c": np.float32(0.5)}).name == "zoneout(lstm, p={'c': 0.5})"
+    assert tt.leaky(cells.lstm, rate=np.float64(0.1)) == tt.leaky(cells.lstm, rate=0.1)
 
 
 gru, lstm, indrnn = cells.gru, cells.lstm, cells.indrnn

@@ -4,6 +4,7 @@ A cut changes graphs and never calls the step again, so cures compose with every
 each other.
 """
 
+import numbers
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -41,7 +42,8 @@ def written(value: Any) -> str:
         return f"{{{', '.join(f'{written(k)}: {written(v)}' for k, v in value.items())}}}"
     if isinstance(value, Uniform):
         return f"uniform({written(value.low)}, {written(value.high)})"
-    return repr(value)
+    fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
+    return repr(float(value) if fraction else value)  # numpy's numbers would show their type
 
 
 def cure(make: Callable[Concatenate[Cell, P], Cell]) -> Callable[Concatenate[Cell, P], Cell]:

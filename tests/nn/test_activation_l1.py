@@ -4,9 +4,9 @@ import copy
 
 import pytest
 import torch
+from nested import assert_same
 
 import throughtime as tt
-from nested import assert_same
 from throughtime.errors import ConfigError
 
 T, B, I, H = 6, 4, 3, 5

@@ -5,10 +5,10 @@ import pickle
 
 import pytest
 import torch
+from nested import assert_same
 from torch.func import functional_call
 
 import throughtime as tt
-from nested import assert_same
 from throughtime.errors import ConfigError
 
 T, B, I, H = 6, 4, 3, 5

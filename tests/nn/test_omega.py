@@ -1,0 +1,425 @@
+"""Is Omega's gradient that of its formula, written as loops, and does it do what it is for?"""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from nested import assert_same
+
+import throughtime as tt
+from throughtime.errors import ConfigError, EngineError
+from tolerances import TOLERANCE, error_to_largest
+
+T, B, I, H = 6, 3, 2, 4
+DOUBLE = {"dtype": torch.float64}
+WEIGHT = 2.0
+NEAR = TOLERANCE["loop", torch.float64].bound
+LENGTHS = [6, 4, 0]
+RESET = torch.zeros(T, B, dtype=torch.bool)
+RESET[2, 0] = RESET[5, 0] = RESET[0, 1] = RESET[4, 1] = True  # the last lies past the row's end
+
+
+def drawn(*shape, seed=0):
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), **DOUBLE)
+
+
+def scale(y):
+    """What makes the loss tell steps, rows and units apart."""
+    return torch.linspace(0.5, 1.5, y.numel(), dtype=y.dtype).view_as(y)
+
+
+def loss(y):
+    return (scale(y) * y.square() + y).sum()
+
+
+def gradients(layer, call):
+    """The gradients of all parameters, by name."""
+    parameters = dict(layer.named_parameters())
+    found = torch.autograd.grad(call(layer), list(parameters.values()))
+    return dict(zip(parameters, found, strict=True))
+
+
+# One step of each cell written by hand: from x, past[state][-lag] and weights to new states. The
+# last weight is the recurrent one that Omega sees.
+
+
+def rnn_step(x, past, w):
+    bias, w_ih, w_hh = w
+    return [torch.tanh(w_ih @ x + bias + w_hh @ past[0][-1])]
+
+
+def lstm_step(x, past, w):
+    bias, w_ih, w_hh = w
+    i, f, g, o = (w_ih @ x + bias + w_hh @ past[0][-1]).chunk(4)
+    c = f.sigmoid() * past[1][-1] + i.sigmoid() * g.tanh()
+    return [o.sigmoid() * c.tanh(), c]
+
+
+def gru_step(x, past, w):
+    b_ih, b_hh, w_ih, w_hh = w
+    of_x, of_h = (w_ih @ x + b_ih).chunk(3), (w_hh @ past[0][-1] + b_hh).chunk(3)
+    r, z = (of_x[0] + of_h[0]).sigmoid(), (of_x[1] + of_h[1]).sigmoid()
+    return [(1.0 - z) * torch.tanh(of_x[2] + r * of_h[2]) + z * past[0][-1]]
+
+
+def delayed_step(x, past, w):
+    bias, w_ih, w_2, w_3 = w
+    return [torch.tanh(w_ih @ x + bias + w_2 @ past[0][-2] + w_3 @ past[0][-3])]
+
+
+def recurrent(cell):
+    return lambda **options: tt.Recurrent(cell, I, H, omega=WEIGHT, **DOUBLE, **options)
+
+
+ONE_BIAS = ["bias", "weight_ih", "weight_hh"]
+CELLS = {  # the layer, its step, its weights in order, how many are recurrent, range of lags
+    "rnn": (recurrent(tt.cells.rnn), rnn_step, ONE_BIAS, 1, (1, 1)),
+    "lstm": (recurrent(tt.cells.lstm), lstm_step, ONE_BIAS, 1, (1, 1)),
+    "GRU": (
+        lambda **options: tt.GRU(I, H, omega=WEIGHT, **DOUBLE, **options),
+        gru_step,
+        ["bias_ih", "bias_hh", "weight_ih", "weight_hh"],
+        1,
+        (1, 1),
+    ),
+    "delayed": (
+        recurrent(tt.remove(tt.cells.rnn, [2, 3])),
+        delayed_step,
+        [*ONE_BIAS, "weight_hh_d3"],
+        2,
+        (2, 3),
+    ),
+}
+
+
+def terms_of(step, weights, recurrent, start, steps, lags, *, anew):
+    """The terms of Omega of one stretch of one row, one step after the other.
+
+    Args:
+        step: The cell.
+        weights: All weights, the last `recurrent` of which Omega is a function of.
+        recurrent: How many.
+        start: For each state its D values before the first step.
+        steps: For each step x, and the row of `scale`.
+        lags: The shortest and the longest.
+        anew: Whether the values before the first step are no past, after a reset.
+    """
+    fixed = [w.detach() for w in weights]
+    history = [[s.detach().clone().requires_grad_() for s in values] for values in start]
+    total = torch.zeros((), **DOUBLE)
+    for x, factor in steps:
+        # + 0: the c that is carried on is another value than the c that h is made from
+        new = [value + 0.0 for value in step(x, [h[-lags[1] :] for h in history], fixed)]
+        for values, value in zip(history, new, strict=True):
+            values.append(value)
+        total = total + (factor * new[0].square() + new[0]).sum()
+    found = []
+    depth = len(start[0])
+    for t, (x, _) in enumerate(steps):
+        now = [values[depth + t] for values in history]
+        signal = torch.autograd.grad(
+            total, now, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        first = depth if anew else 0
+        if depth + t - lags[0] < first:
+            continue
+        past = [[v.detach().requires_grad_() for v in values[t : depth + t]] for values in history]
+        handed = torch.autograd.grad(
+            step(x, past, [*fixed[:-recurrent], *weights[-recurrent:]]),
+            [v for values in past for j, v in enumerate(values) if t + j >= first],
+            signal,
+            create_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+        size = sum(g.square().sum() for g in signal)
+        found.append((sum(v.square().sum() for v in handed) / size - 1.0).square())
+    return found
+
+
+def stretches(length, borders):
+    """Each run of steps between resets, with whether it begins with one."""
+    starts = [t for t in range(length) if t == 0 or borders[t]]
+    for start, stop in zip(starts, [*starts[1:], length], strict=False):
+        yield start, stop, bool(borders[start])
+
+
+def by_formula(kind, layer, x, hx, lengths, reset, *, reverse=False):
+    """Omega of a single layer and direction, as loops over rows, stretches and steps."""
+    _, step, names, recurrent, lags = CELLS[kind]
+    suffix = "_l0_reverse" if reverse else "_l0"
+    weights = [getattr(layer, name + suffix) for name in names]
+    factor = scale(torch.empty(T, B, H * layer.directions, **DOUBLE))
+    factor = factor[..., H:] if reverse else factor[..., :H]
+    own = (layer.cell.states[0].initial,) * len(layer.cell.states)
+    found = []
+    for b, length in enumerate(lengths):
+        for start, stop, begins_anew in stretches(length, reset[:, b].tolist()):
+            steps = [(x[t, b], factor[t, b]) for t in range(start, stop)]
+            if reverse:
+                steps.reverse()
+            carried = stop == length if reverse else start == 0 and not begins_anew
+            fresh = [torch.full((lags[1], H), value, **DOUBLE) for value in own]
+            given = [s[..., int(reverse), b, :].reshape(-1, H) for s in hx]
+            given = [s.expand(lags[1], H) if len(s) == 1 else s for s in given]
+            found += terms_of(
+                step, weights, recurrent, given if carried else fresh, steps, lags, anew=not carried
+            )
+    omega = sum(found) / len(found)
+    gradients = torch.autograd.grad(omega, weights[-recurrent:])
+    return omega, dict(zip([n + suffix for n in names[-recurrent:]], gradients, strict=True))
+
+
+@pytest.mark.parametrize("masks", ["whole rows", "lengths and resets"])
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "both directions"])
+@pytest.mark.parametrize("kind", CELLS)
+def test_the_gradient_is_that_of_the_formula(kind, reverse, masks):
+    torch.manual_seed(0)
+    layer = CELLS[kind][0](bidirectional=reverse)
+    x = drawn(T, B, I)
+    shape = (1 + reverse, B, H) if layer.cell.depth == 1 else (layer.cell.depth, 1 + reverse, B, H)
+    hx = [drawn(*shape, seed=1 + i) for i in range(len(layer.cell.states))]
+    lengths, reset = (LENGTHS, RESET) if masks != "whole rows" else ([T] * B, RESET & False)
+    given = tuple(hx) if len(hx) > 1 else hx[0]
+
+    def call(layer):
+        return loss(layer(x, given, lengths=lengths, reset=reset)[0])
+
+    got, plain = gradients(layer.train(), call), gradients(layer.eval(), call)
+    values, expected = [], {}
+    for direction in (False, True)[: 1 + reverse]:
+        omega, found = by_formula(kind, layer, x, hx, lengths, reset, reverse=direction)
+        values.append(omega.item())
+        expected |= found
+    for name, gradient in got.items():
+        want = plain[name]
+        if name in expected:
+            assert (expected[name].abs().max() / want.abs().max()) > 1e-4
+            want = want + WEIGHT * expected[name]
+        assert error_to_largest(gradient, want) < NEAR, name
+    assert sum(name in expected for name in got) == len(expected) > 0
+    assert layer.penalties() == {"omega": pytest.approx(sum(values))}
+
+
+def only(state, layer):
+    """The parameters of one layer of a stack, as those of a layer of its own."""
+    return {k.replace(layer, "_l0"): v for k, v in state.items() if layer in k}
+
+
+def test_layers_add_up():
+    """Each layer's Omega is that of the layer alone, given its input and the signal from above."""
+    layer = tt.RNN(I, H, 2, omega=WEIGHT, **DOUBLE)
+    upper, lower = tt.RNN(H, H, omega=WEIGHT, **DOUBLE), tt.RNN(I, H, omega=WEIGHT, **DOUBLE)
+    upper.load_state_dict(only(layer.state_dict(), "_l1"))
+    lower.load_state_dict(only(layer.state_dict(), "_l0"))
+    x = drawn(T, B, I)
+    got = gradients(layer, lambda n: loss(n(x)[0]))
+    middle = lower(x)[0].detach().requires_grad_()
+    of_upper = gradients(upper, lambda n: loss(n(middle)[0]))
+    (signal,) = torch.autograd.grad(loss(upper(middle)[0]), middle)
+    of_lower = gradients(lower, lambda n: (n(x)[0] * signal).sum())
+    for found, suffix in ((of_lower, "_l0"), (of_upper, "_l1")):
+        assert_same([got[k.replace("_l0", suffix)] for k in found], list(found.values()))
+    both = upper.penalties()["omega"] + lower.penalties()["omega"]
+    assert layer.penalties()["omega"] == pytest.approx(both)
+
+
+def mean_ratio(layer, x, loss_of):
+    """The mean of |g_t dh_t/dh_{t-1}| / |g_t| over steps and rows, by hand, of a plain RNN."""
+    weight, bias = layer.weight_hh_l0.detach(), (layer.bias_ih_l0 + layer.bias_hh_l0).detach()
+    states = [torch.zeros(x.shape[1], weight.shape[0], dtype=x.dtype, requires_grad=True)]
+    for step in x @ layer.weight_ih_l0.detach().T + bias:
+        states.append(torch.tanh(step + states[-1] @ weight.T))
+    signals = torch.autograd.grad(loss_of(states[-1]), states)
+    pairs = zip(signals[1:], states[1:], strict=True)
+    ratios = [((g * (1 - h * h)) @ weight).norm(dim=-1) / g.norm(dim=-1) for g, h in pairs]
+    return torch.stack(ratios).mean().item()
+
+
+def test_training_with_it_hands_errors_on_as_large_as_they_come():
+    """Where without it each step back makes them four times smaller."""
+    x, target = drawn(T, 8, I), drawn(8, H, seed=1)
+    found = {}
+    for weight in (0.0, 4.0):
+        torch.manual_seed(0)
+        layer = tt.RNN(I, H, init="pascanu-tanh", omega=weight, **DOUBLE)
+        optimiser = torch.optim.SGD(layer.parameters(), lr=0.1)
+        for _ in range(150):
+            optimiser.zero_grad()
+            (layer(x)[1][0] - target).square().mean().backward()
+            torch.nn.utils.clip_grad_norm_(layer.parameters(), 1.0)
+            optimiser.step()
+        found[weight] = mean_ratio(layer, x, lambda h: (h - target).square().mean())
+    assert found[0.0] < 0.4
+    assert 0.8 < found[4.0] < 1.2
+
+
+def test_a_signal_of_nothing_is_left_out():
+    """With a loss of the first step alone only that step counts."""
+    layer = tt.RNN(I, H, omega=WEIGHT, **DOUBLE)
+    x, h = drawn(T, B, I), drawn(1, B, H, seed=1)
+    got = gradients(layer, lambda n: loss(n(x, h)[0][:1]))
+    single = gradients(layer, lambda n: loss(n(x[:1], h)[0]))
+    assert_same(list(got.values()), list(single.values()))
+    assert gradients(layer, lambda n: 0.0 * loss(n(x, h)[0]))["weight_hh_l0"].abs().max() == 0
+    assert layer.penalties() == {"omega": 0.0}
+
+
+def test_padding_counts_for_nothing_even_if_it_is_no_number():
+    layer = tt.LSTM(I, H, omega=WEIGHT, **DOUBLE)
+    x = drawn(T, B, I)
+    want = gradients(layer, lambda n: loss(n(x, lengths=LENGTHS)[0]))
+    x[4:, 1], x[:, 2] = float("nan"), float("inf")
+    assert_same(
+        list(gradients(layer, lambda n: loss(n(x, lengths=LENGTHS)[0])).values()),
+        list(want.values()),
+    )
+
+
+CURED = {
+    "skip": tt.skip(tt.cells.lstm, [1, 3]),
+    "leaky": tt.leaky(tt.cells.gru, rate="learned"),
+    "zoneout": tt.zoneout(tt.cells.lstm, 0.5),
+    "clockwork": tt.clockwork(tt.cells.rnn, [1, 2]),
+    "projection": tt.cells.lstm_projection,
+    "feedback": tt.cells.gf_gru(layers=2),
+    "dilated": tt.dilate(tt.cells.rnn, 2),
+}
+
+
+@pytest.mark.parametrize("name", CURED)
+def test_any_cell_gets_a_gradient_on_its_recurrent_matrices_alone(name):
+    proj = 3 if name == "projection" else 0
+    layer = tt.Recurrent(CURED[name], I, H, proj_size=proj, omega=WEIGHT, **DOUBLE)
+    plain = copy.deepcopy(layer)
+    plain.omega = 0.0
+    x = drawn(T, B, I)
+    found = []
+    for net in (layer, plain):
+        torch.manual_seed(0)
+        found.append(gradients(net, lambda n: loss(n(x, lengths=LENGTHS)[0])))
+    got, want = found
+    for key in got:
+        same = error_to_largest(got[key], want[key]) < NEAR
+        assert same != key.startswith("weight_hh"), key
+    assert 0 < layer.penalties()["omega"] < float("inf")
+
+
+def test_states_and_outputs_are_those_of_a_plain_layer():
+    layer = tt.LSTM(I, H, 2, bidirectional=True, omega=WEIGHT, **DOUBLE)
+    x = drawn(T, B, I)
+    options = {"lengths": LENGTHS, "reset": RESET, "return_all_states": True}
+    got = layer(x, **options)
+    layer.omega = 0.0
+    assert_same(got, layer(x, **options))
+
+
+def test_it_acts_on_the_matrix_that_weight_drop_leaves():
+    layer = tt.RNN(I, H, omega=100.0, weight_drop=0.5, **DOUBLE)
+    gradient = gradients(layer, lambda n: loss(n(drawn(T, B, I))[0]))["weight_hh_l0"]
+    assert 0 < (gradient == 0).sum() < H * H
+
+
+def test_eval_mode_and_no_grad_have_no_part_in_it():
+    layer = tt.RNN(I, H, omega=WEIGHT, engine="vendor")
+    x = torch.randn(T, B, I)
+    layer.eval()(x)[0].sum().backward()
+    with torch.no_grad():
+        layer.train()(x)
+    assert layer.penalties() == {}
+    with pytest.raises(EngineError, match=r"engine='vendor' cannot do this: .*probed\(rnn\)"):
+        layer(x)
+    assert "not vendor: the equations of probed(rnn)" in tt.RNN(I, H, omega=WEIGHT).explain(x)
+
+
+def test_a_frozen_matrix_and_a_second_backward_pass():
+    layer = tt.RNN(I, H, omega=WEIGHT, **DOUBLE)
+    total = loss(layer(drawn(T, B, I))[0])
+    total.backward(retain_graph=True)
+    once = layer.weight_hh_l0.grad.clone()
+    total.backward()
+    assert_same(layer.weight_hh_l0.grad, 2 * once)
+    layer.weight_hh_l0.requires_grad_(False)
+    loss(layer(drawn(T, B, I))[0]).backward()
+
+
+def test_a_matrix_changed_before_the_backward_pass_is_refused():
+    layer = tt.RNN(I, H, omega=WEIGHT)
+    total = layer(torch.randn(T, B, I))[0].sum()
+    with torch.no_grad():
+        layer.weight_hh_l0.add_(1.0)
+    with pytest.raises(RuntimeError, match="modified"):
+        total.backward()
+
+
+def test_second_derivatives_hold_it_constant():
+    layer = tt.RNN(I, H, omega=WEIGHT, **DOUBLE)
+    x = drawn(T, B, I).requires_grad_()
+
+    def twice(layer):
+        (first,) = torch.autograd.grad(loss(layer(x)[0]), x, create_graph=True)
+        return first.square().sum()
+
+    second = gradients(layer, twice)
+    assert all(g.isfinite().all() for g in second.values())
+
+
+def test_torch_func_and_batched_gradients_are_refused():
+    layer = tt.RNN(I, H, omega=WEIGHT)
+    x = torch.randn(T, B, I)
+    with pytest.raises(EngineError, match=r"omega=2 adds to gradients in a backward pass, which"):
+        torch.func.grad(lambda x: layer(x)[0].sum())(x)
+    y = layer(x)[0]
+    with pytest.raises(EngineError, match=r"omega cannot be added to many gradients at once"):
+        torch.autograd.grad(
+            y, layer.weight_hh_l0, torch.stack([y, y]).detach(), is_grads_batched=True
+        )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lower_precision(dtype):
+    layer = tt.GRU(I, H, omega=WEIGHT, dtype=dtype)
+    layer(torch.randn(T, B, I, dtype=dtype))[0].sum().backward()
+    assert layer.weight_hh_l0.grad.dtype == dtype
+    assert layer.weight_hh_l0.grad.isfinite().all()
+
+
+def test_autocast():
+    layer = tt.GRU(I, H, omega=WEIGHT)
+    with torch.autocast("cpu", torch.bfloat16):
+        total = layer(torch.randn(T, B, I))[0].sum()
+    total.backward()
+    assert layer.penalties()["omega"] > 0
+
+
+@pytest.mark.parametrize("shape", [(0, B, I), (T, 0, I), (1, 1, I)], ids=str)
+def test_sizes_at_the_edge(shape):
+    layer = tt.LSTM(I, H, omega=WEIGHT, learn_initial_state=True)
+    layer(torch.randn(shape))[1][0].sum().backward()
+    assert (layer.weight_hh_l0.grad is None) == (shape[0] == 0)
+    assert all(p.grad is None or p.grad.isfinite().all() for p in layer.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # of dynamo's, at the break
+def test_compiled_with_a_break_in_the_graph():
+    layer = tt.RNN(I, H, omega=WEIGHT, **DOUBLE)
+    x = drawn(T, B, I)
+    want = gradients(layer, lambda n: loss(n(x)[0]))
+    got = gradients(layer, lambda n: loss(torch.compile(n, backend="aot_eager")(x)[0]))
+    assert_same(list(got.values()), list(want.values()))
+
+
+def test_copies_text_and_refusals():
+    layer = tt.RNN(I, H, omega=0.5)
+    layer(torch.randn(T, B, I))[0].sum().backward()
+    assert "omega=0.5" in repr(layer)
+    for twin in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert twin.penalties() == layer.penalties() != {}
+        twin(torch.randn(T, B, I))[0].sum().backward()
+        assert twin.penalties() != layer.penalties()
+    for value in (-1, "much", float("inf")):
+        with pytest.raises(ConfigError, match=r"omega=.*; expected a finite number from 0"):
+            tt.RNN(I, H, omega=value)
+    with pytest.raises(ConfigError, match=r"omega=1 acts on recurrent matrices, and mingru has"):
+        tt.Recurrent(tt.cells.mingru, I, H, omega=1)

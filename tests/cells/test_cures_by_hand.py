@@ -228,6 +228,20 @@ def test_masked_elements_are_idle_whatever_is_stored():
     assert torch.equal(weight.grad == 0, idle)
 
 
+def test_every_layer_and_direction_has_its_mask():
+    cell = tt.clockwork(cells.gru, PERIODS)
+    assert cell != tt.clockwork(cells.gru, PERIODS, masked=False)
+    layer = layer_of(cell, num_layers=2, bidirectional=True)
+    group = torch.arange(H) // 2
+    idle = (group[None, :] < group[:, None]).repeat(3, 1)
+    for suffix in ("l0", "l0_reverse", "l1", "l1_reverse"):
+        assert torch.equal(getattr(layer, f"weight_hh_{suffix}") == 0, idle)
+        assert getattr(layer, f"weight_ih_{suffix}").all()
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    compiled = torch.compile(layer, backend="aot_eager", fullgraph=True)
+    assert torch.equal(compiled(x)[0], layer(x)[0])
+
+
 def test_masks_lie_on_every_matrix_between_vectors_and_on_no_other():
     cell = tt.clockwork(cells.lstm_projection, (1, 2, 4))
     assert [p.width for p in cell.params] == ["projection", "hidden"]

@@ -23,13 +23,14 @@ def blocks(language):
 
 
 def commands():
-    block = README.split("<!-- commands -->")[1].split("```bash\n")[1].split("```")[0]
-    return [line.removeprefix(".venv/bin/") for line in block.splitlines()]
+    marked = README.split("<!-- commands -->")[1:]
+    blocks = [part.split("```bash\n")[1].split("```")[0] for part in marked]
+    return [line.removeprefix(".venv/bin/") for block in blocks for line in block.splitlines()]
 
 
 def test_python_examples_run_in_order(capsys):
     namespace = {}
-    assert len(blocks("python")) == 3
+    assert len(blocks("python")) == 4
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
     printed = capsys.readouterr().out
@@ -45,7 +46,7 @@ def test_the_declared_cell_takes_at_most_ten_lines():
 
 def test_commands_run_as_printed(tmp_path):
     (tmp_path / "my.txt").write_text("The cat sat on the mat, and then it sat again.\n" * 400)
-    assert len(commands()) == 4
+    assert len(commands()) == 6
     for command in commands():
         program, *arguments = shlex.split(command)
         assert program == "throughtime"

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from throughtime import cells, declare, engine, errors, nn, testing
+    from throughtime import cells, declare, engine, errors, models, nn, testing
     from throughtime.cells import (
         clip_adjoint,
         clockwork,
@@ -91,6 +91,7 @@ __all__ = [
     "match",
     "maximum",
     "minimum",
+    "models",
     "nn",
     "now",
     "recurrent_dropout",
@@ -110,7 +111,7 @@ __all__ = [
     "zoneout",
 ]
 
-_PACKAGES = ("cells", "declare", "engine", "errors", "nn", "testing")
+_PACKAGES = ("cells", "declare", "engine", "errors", "models", "nn", "testing")
 _LAYERS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent")
 _CURES = (
     "clip_adjoint",

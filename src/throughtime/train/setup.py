@@ -75,7 +75,7 @@ def make_sequence_model(config: ModelConfig, task: Task) -> SequenceModel:
 
 def _layer_options(config: ModelConfig) -> dict[str, Any]:
     """What `Recurrent` is told besides its sizes."""
-    options = {
+    return {
         "proj_size": _projection(parse_cell(config.cell), config),
         "engine": config.engine,
         "init": tuple(one for text in config.init for one in parse_init(text)) or None,
@@ -84,7 +84,6 @@ def _layer_options(config: ModelConfig) -> dict[str, Any]:
         "activation_l1": config.activation_l1,
         "omega": config.omega,
     }
-    return {name: value for name, value in options.items() if value not in (None, 0.0, "plain")}
 
 
 def _projection(cell: Cell, config: ModelConfig) -> int:

@@ -12,17 +12,12 @@ import throughtime as tt
 from throughtime.cells import CATALOGUE
 from throughtime.declare.graph import affines
 from throughtime.errors import ConfigError, DtypeError, ShapeError
-from throughtime.models import (
-    EncoderDecoder,
-    exponential_decay,
-    inverse_sigmoid_decay,
-    linear_decay,
-)
+from throughtime.models import EncoderDecoder, inverse_sigmoid_decay
 from tolerances import TOLERANCE, error_to_largest
 
 GRU, LSTM, RNN = CATALOGUE["gru"], CATALOGUE["lstm"], CATALOGUE["rnn"]
 V_SOURCE, V, E, H, S, T, B, END = 9, 7, 5, 6, 4, 8, 3, 2
-SOURCE_LENGTHS, TARGET_LENGTHS = torch.tensor([4, 0, 2]), torch.tensor([3, 8, 0])
+SOURCE_LENGTHS, TARGET_LENGTHS = torch.tensor([3, 0, 2]), torch.tensor([3, 8, 0])
 BOUND = TOLERANCE["loop", torch.float64].bound
 
 
@@ -187,6 +182,8 @@ def test_the_draws_follow_the_seed_and_the_probability():
     torch.manual_seed(4)
     assert torch.equal(first, model(source, target, teacher_forcing=0.5))
     assert not torch.equal(first, model(source, target, teacher_forcing=0.5))
+    same = [part[:, :1].expand(-1, 50) for part in (source, target)]
+    assert len(model(*same, teacher_forcing=0.5).unique(dim=1)[0]) > 10, "a draw for each row"
 
 
 def test_no_gradient_passes_through_its_own_symbols():
@@ -227,8 +224,9 @@ def test_padding_changes_nothing(teacher_forcing, context):
 def test_a_padded_row_is_the_row_alone():
     model, (source, target) = make(LSTM, GRU, 2, bidirectional=True), draw()
     nll = model.nll_nats(source, target, **lengths())
-    alone = model.nll_nats(source[:4, :1], target[:3, :1])
+    alone = model.nll_nats(source[:3, :1], target[:3, :1])
     close(nll[:3, :1], alone)
+    close(nll[:, 1:2], model.nll_nats(source[:0, 1:2], target[:, 1:2]))
     written, _ = model.generate(source, T, source_lengths=SOURCE_LENGTHS)
     by_itself, _ = model.generate(source[:2, 2:], T)
     assert torch.equal(written[: len(by_itself), 2:], by_itself)
@@ -295,6 +293,10 @@ def test_a_mask_for_the_whole_sequence_is_drawn_once(monkeypatch):
     assert len(seen) == T
     assert all(torch.equal(step["m"], seen[0]["m"]) for step in seen)
     assert set(seen[0]["m"].unique().tolist()) == {0.0, 1.0}
+    seen.clear()
+    model.generate(source, 3)
+    assert seen[0]["m"].any()
+    assert all(torch.equal(step["m"], seen[0]["m"]) for step in seen)
     model.eval()(source, target, teacher_forcing=0.0)
     assert seen[-1] is None
     uneven = make(masked, layers=2, hidden=[H, H + 1])
@@ -309,7 +311,9 @@ def test_layers_of_other_widths(bidirectional):
     assert (model.bridge is None) is not bidirectional
     assert isinstance(model.encoder(model.source_embedding(source))[1], list)
     nll = model.nll_nats(source, target, **lengths())
-    close(model.nll_nats(source, target, **lengths(), teacher_forcing=1 - 1e-12), nll)
+    told = lengths() | {"teacher_forcing": 1 - 1e-12}
+    close(model.nll_nats(source, target, **told), nll)
+    close(model(source, target, **told), model(source, target, **lengths()))
 
 
 def test_delays_and_clocks_start_from_the_context_as_declared():
@@ -322,6 +326,38 @@ def test_delays_and_clocks_start_from_the_context_as_declared():
     assert torch.equal(h[0], h[2])
     assert (h != 0).all()
     assert (count == 2.0).all()
+
+
+def test_the_context_is_the_newest_of_the_states_without_clocks():
+    model, (source, target) = make(counting, LSTM), draw()
+    seen = []
+    model.bridge.register_forward_pre_hook(lambda m, args: seen.append(args[0]))
+    model(source, target)
+    output, _ = model.encoder(model.source_embedding(source))
+    assert torch.equal(seen[0], output[-1])
+
+
+def test_dropout_falls_on_embeddings_between_layers_and_on_the_output_in_training_alone(
+    monkeypatch,
+):
+    model, (source, target) = make(layers=2, dropout=0.5), draw()
+    seen = {}
+    for name in ("encoder", "decoder"):
+        getattr(model, name).register_forward_pre_hook(
+            lambda m, args, name=name: seen.update({name: args[0]})
+        )
+    log_probs = model.head.log_probs
+    monkeypatch.setattr(
+        model.head, "log_probs", lambda f: seen.update(head=f) or log_probs(f), raising=False
+    )
+    model(source, target)
+    for part in seen.values():
+        assert 0.3 < (part == 0).double().mean() < 0.7
+    kept = seen["encoder"] != 0
+    close(seen["encoder"][kept], 2 * model.source_embedding(source)[kept])
+    assert model.encoder.dropout == model.decoder.dropout == 0.5
+    model.eval()(source, target)
+    assert all((part != 0).all() for part in seen.values())
 
 
 def test_it_learns_to_reverse():
@@ -346,24 +382,6 @@ def test_it_learns_to_reverse():
     right = (written == target).all(0)
     assert right.double().mean() > 0.9
     assert (real[right] == 5).all()
-
-
-def test_schedules():
-    assert [linear_decay(i, 10, least=0.2) for i in (0, 5, 10, 99)] == [1.0, 0.6, 0.2, 0.2]
-    assert linear_decay(0, 10, start=0.5) == 0.5
-    assert exponential_decay(3, 0.5) == 0.125
-    assert inverse_sigmoid_decay(0, 9.0) == 0.9
-    half = 50.0 * torch.tensor(50.0).log().item()
-    assert inverse_sigmoid_decay(half, 50.0) == pytest.approx(0.5, abs=1e-6)
-    assert inverse_sigmoid_decay(10**9, 1.0) < 1e-300
-    for call in (
-        lambda: linear_decay(0, 0),
-        lambda: linear_decay(0, 5, start=0.2, least=0.3),
-        lambda: exponential_decay(0, 1.0),
-        lambda: inverse_sigmoid_decay(0, 0.5),
-    ):
-        with pytest.raises(ConfigError, match="expected"):
-            call()
 
 
 def test_it_survives_copies_and_its_state_dict(tmp_path):

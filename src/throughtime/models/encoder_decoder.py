@@ -255,7 +255,7 @@ class EncoderDecoder(nn.Module):
             features, hx = self._decode(symbol[None], hx, said.vector, extras=held)
             found.append(features)
             if t + 1 < len(fed):
-                symbol = torch.where(told[t], fed[t + 1], self._guess(features, temperature))
+                symbol = torch.where(told[t + 1], fed[t + 1], self._guess(features, temperature))
         return torch.cat(found)
 
     @torch.no_grad()

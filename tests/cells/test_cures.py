@@ -127,6 +127,24 @@ def test_the_delays_of_delays(cell):
         assert remove(leaking, (d,)) == dilate(leaking, d)
 
 
+def test_what_is_read_late_enough_stays_where_it_is():
+    cell = tt.cell("h")(lambda x, h: tt.tanh(tt.affine("a", x, h)) + 0.3 * tt.ago(h, 3))
+
+    def lags(cured):
+        return sorted(n.data[1] for n in walk(cured.new) if n.op == "state")
+
+    assert lags(tt.remove(cell, [2])) == [2, 3]
+    assert lags(tt.remove(cell, [2, 5])) == [2, 3, 5]
+    assert lags(tt.remove(cell, [4])) == [4]
+    assert lags(tt.leaky(tt.remove(cell, [4]), rate=0.5)) == [1, 4]
+    assert lags(tt.remove(tt.leaky(cell, rate=0.5), [4])) == [4]
+
+
+def test_what_dropout_keeps_is_scaled_to_the_same_mean():
+    (mask,) = tt.recurrent_dropout(cells.lstm, 0.2).extras
+    assert (mask.sample, mask.eval, mask.per) == (tt.Bernoulli(0.8, 1.25), 1.0, "sequence")
+
+
 @named
 @pytest.mark.parametrize("pair", list(itertools.combinations(("leaky", "zoneout", "clockwork"), 2)))
 def test_mixing_cures_commute_in_value_alone(pair, cell):

@@ -1,4 +1,4 @@
-"""Which published cells are there? `CATALOGUE` by name, and each cell by itself. No torch here.
+"""Which published cells and cures are there? `CATALOGUE` has cells by name. No torch here.
 
 `FACTORIES` holds the functions that make a cell of as many layers as asked for, which all have a
 default; under a name that stands in both, the catalogue has the cell of the default.

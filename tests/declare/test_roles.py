@@ -123,3 +123,11 @@ def test_a_large_product_of_sums_is_left_as_it_is():
         return z * h + many
 
     assert states_of(step)["h"].keep == (("z", 1),)
+
+
+def test_a_gate_that_keeps_old_and_new_alike_does_not_write():
+    def step(x, c):
+        f, i, g = tt.affine("f i g", x, c)
+        return tt.sigmoid(f) * (c + tt.sigmoid(i) * tt.tanh(g))
+
+    assert states_of(step, "c") == {"c": LSTM}

@@ -217,7 +217,7 @@ class _Steps:
     Attributes:
         reached: [D, T, B], whether the value of a step's history, newest last, is handed an error:
             it is no value from before the row started anew.
-        have_past: [T, B], whether a step is real and reads a value that is.
+        have_past: [T, B], whether a step reads such a value. Padding may, but has no signal.
     """
 
     def __init__(self, job: Job, inputs: Inputs) -> None:
@@ -234,7 +234,7 @@ class _Steps:
         depth = job.cell.depth
         begin = torch.where(self.in_order(anew), step, -depth).cummax(0).values
         self.reached = torch.stack([step - lag >= begin for lag in range(depth, 0, -1)])
-        self.have_past = real & self.reached[-_shortest_lag(job.cell)]
+        self.have_past = self.reached[-_shortest_lag(job.cell)]
 
     def in_order(self, a: Tensor) -> Tensor:
         """A [T, B, ...] tensor in the order of the steps."""

@@ -272,3 +272,16 @@ def test_wrong_values_are_refused_as_the_users(name):
         parsed = parsed_or_refused(f"{name}({inner}{given})")
         if parsed:
             assert parse(parsed.cell_text).cell == parsed.cell
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "gf_gru", "gf_gru(layers=3)", "leaky(gf_lstm(layers=3, gates='open'), rate=0.1)",
+        "rhn(depth=4)", "skip(rnn_deep_transition(depth=3), delays=[1, 5])",
+        "rnn_deep_transition_shortcut",
+    ],
+)  # fmt: skip
+def test_the_name_of_a_cell_made_to_order_reads_back_as_it(text):
+    cell = parse_cell(text)
+    assert parse_cell(cell.name) == cell

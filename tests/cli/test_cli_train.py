@@ -7,7 +7,6 @@ import shlex
 
 import pytest
 
-from throughtime.train.explicit import explicit_command
 from throughtime.cli.main import _parse, main
 from throughtime.train.config import (
     DataConfig,
@@ -16,6 +15,7 @@ from throughtime.train.config import (
     RunConfig,
     TrainConfig,
 )
+from throughtime.train.explicit import explicit_command
 from throughtime.train.run import start_run
 from train.tiny import TINY_FLAGS, assert_equal_bits, final_tensors, write_text
 

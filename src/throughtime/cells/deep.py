@@ -13,6 +13,7 @@ by these with a shortcut, because a longer step is a longer path through time:
 
 from throughtime.declare import Cell, affine, cell, now, sigmoid, tanh
 from throughtime.declare.data import check_count
+from throughtime.declare.surgery import made_to_order
 from throughtime.declare.symbols import Symbol
 
 _PASCANU = "Pascanu et al. 2014, arXiv:1312.6026; Goodfellow et al. 2016, sec. 10.5"
@@ -48,7 +49,7 @@ def rnn_deep_transition(depth: int = 2) -> Cell:
     check_count("rnn_deep_transition: depth", depth, 2)
     source = f"{_PASCANU}. Differs: x enters the first layer"
 
-    @cell("h", name="rnn_deep_transition", source=source)
+    @cell("h", name=made_to_order(rnn_deep_transition, depth=depth), source=source)
     def transition(x: Symbol, h: Symbol) -> Symbol:
         s = tanh(affine("a1", x, h))
         for layer in range(2, depth + 1):
@@ -78,7 +79,7 @@ def rnn_deep_transition_shortcut(depth: int = 2) -> Cell:
     check_count("rnn_deep_transition_shortcut: depth", depth, 2)
     source = f"{_PASCANU}. Differs: x enters the first layer alone"
 
-    @cell("h", name="rnn_deep_transition_shortcut", source=source)
+    @cell("h", name=made_to_order(rnn_deep_transition_shortcut, depth=depth), source=source)
     def transition(x: Symbol, h: Symbol) -> Symbol:
         s = tanh(affine("a1", x, h))
         for layer in range(2, depth):
@@ -108,7 +109,11 @@ def rhn(depth: int = 2) -> Cell:
     """
     check_count("rhn: depth", depth, 1)
 
-    @cell("h", name="rhn", source="Zilly et al. 2017, arXiv:1607.03474; carry gate c = 1 - t")
+    @cell(
+        "h",
+        name=made_to_order(rhn, depth=depth),
+        source="Zilly et al. 2017, arXiv:1607.03474; carry gate c = 1 - t",
+    )
     def highway(x: Symbol, h: Symbol) -> Symbol:
         t, a = affine("t1 a1", x, h)
         s = _highway(t, a, h)

@@ -24,6 +24,7 @@ from typing import Literal, get_args
 
 from throughtime.declare import Cell, affine, cell, sigmoid, tanh
 from throughtime.declare.data import check_count
+from throughtime.declare.surgery import made_to_order
 from throughtime.declare.symbols import Symbol
 from throughtime.errors import DeclarationError
 
@@ -53,7 +54,7 @@ def gf_rnn(layers: int = 2, *, gates: Gates = "all") -> Cell:
         >>> [state.name for state in tt.cells.gf_rnn(layers=3).states]
         ['h1', 'h2', 'h3']
     """
-    return _stack("gf_rnn", "h", layers, gates, _rnn)
+    return _stack(gf_rnn, "h", layers, gates, _rnn)
 
 
 def gf_lstm(layers: int = 2, *, gates: Gates = "all") -> Cell:
@@ -74,7 +75,7 @@ def gf_lstm(layers: int = 2, *, gates: Gates = "all") -> Cell:
     Source:
         Chung et al. 2015, arXiv:1502.02367. Differs: i, f, o have biases.
     """
-    return _stack("gf_lstm", "h c", layers, gates, _lstm)
+    return _stack(gf_lstm, "h c", layers, gates, _lstm)
 
 
 def gf_gru(layers: int = 2, *, gates: Gates = "all") -> Cell:
@@ -95,7 +96,7 @@ def gf_gru(layers: int = 2, *, gates: Gates = "all") -> Cell:
     Source:
         Chung et al. 2015, arXiv:1502.02367. Differs: r, z have biases.
     """
-    return _stack("gf_gru", "h", layers, gates, _gru)
+    return _stack(gf_gru, "h", layers, gates, _gru)
 
 
 def _rnn(j: int, below: Symbol, fed_back: Symbol, _h: Symbol) -> tuple[Symbol, ...]:
@@ -129,8 +130,13 @@ def _fed_back(j: int, below: Symbol, past: list[Symbol], gates: Gates) -> Symbol
 
 
 def _stack(
-    name: str, kinds: str, layers: int, gates: Gates, layer: Callable[..., tuple[Symbol, ...]]
+    factory: Callable[..., Cell],
+    kinds: str,
+    layers: int,
+    gates: Gates,
+    layer: Callable[..., tuple[Symbol, ...]],
 ) -> Cell:
+    name = factory.__name__
     check_count(f"{name}: layers", layers, 1)
     if gates not in get_args(Gates):
         expected = ", ".join(map(repr, get_args(Gates)))
@@ -138,7 +144,9 @@ def _stack(
     states = [[f"{kind}{j}" for kind in kinds.split()] for j in range(1, layers + 1)]
     by_kind = [state for kind in zip(*states, strict=True) for state in kind]
 
-    @cell(by_kind, emit=lambda **new: new[f"h{layers}"], name=name, source=_SOURCE)
+    called = made_to_order(factory, layers=layers, gates=gates)
+
+    @cell(by_kind, emit=lambda **new: new[f"h{layers}"], name=called, source=_SOURCE)
     def stacked(x: Symbol, **given: Symbol) -> list[Symbol]:
         past = [given[own[0]] for own in states]
         below, new = x, {}

@@ -5,6 +5,7 @@ each other.
 """
 
 import numbers
+import inspect
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps
@@ -44,6 +45,13 @@ def written(value: Any) -> str:
         return f"uniform({written(value.low)}, {written(value.high)})"
     fraction = isinstance(value, numbers.Real) and not isinstance(value, numbers.Integral)
     return repr(float(value) if fraction else value)  # numpy's numbers would show their type
+
+
+def made_to_order(factory: Callable[..., Cell], **arguments: Any) -> str:
+    """The name of a cell that a factory makes: the factory's, with what is not its default."""
+    defaults = inspect.signature(factory).parameters
+    given = [f"{k}={written(v)}" for k, v in arguments.items() if v != defaults[k].default]
+    return f"{factory.__name__}({', '.join(given)})" if given else factory.__name__
 
 
 def cure(make: Callable[Concatenate[Cell, P], Cell]) -> Callable[Concatenate[Cell, P], Cell]:

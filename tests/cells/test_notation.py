@@ -76,7 +76,7 @@ def test_every_cure_has_a_short_form_that_changes_the_cell(name):
     parsed = parse(f"{name}:lstm")
     assert parsed.cell == CURES[name](lstm, **SHORT[name]) != lstm
     assert parse(f"{name}(lstm)").cell_text == parsed.cell_text
-    assert f"{name}(CELL, " in known()
+    assert any(named.startswith(f"{name}(CELL, ") for named in known()["cures"])
 
 
 def test_options_are_handed_back_outermost_first():
@@ -89,7 +89,7 @@ def test_options_are_handed_back_outermost_first():
         ("orthogonal", {}),
     )
     assert parse(str(parsed), OPTIONS) == parsed
-    assert "options, outside all cures: clip(CELL, norm=1.0)" in known(OPTIONS)
+    assert "clip(CELL, norm=1.0)" in known(OPTIONS)["options"]
 
 
 REFUSED = {

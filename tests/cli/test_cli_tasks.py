@@ -6,7 +6,9 @@ import sys
 
 import pytest
 
+from throughtime.cells.notation import parse
 from throughtime.cli.main import main
+from throughtime.studies.variants import OPTIONS
 from throughtime.tasks import TASKS, find_task
 
 KEYS = {"name", "what", "length", "unit", "baseline", "needs_lag", "source", "answer", "needs_data"}
@@ -53,3 +55,18 @@ def test_it_needs_no_torch():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_names_that_compare_understands_are_listed(capsys):
+    assert main(["tasks", "--cells"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line[:12].strip() for line in lines if line[:12].strip()][:4] == [
+        *("cells", "factories", "cures", "options")
+    ]
+    assert main(["tasks", "--cells", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "lstm" in found["cells"]
+    assert "gf_gru(layers=2, gates='all')" in found["factories"]
+    for named in (*found["cures"], *found["options"]):
+        parse(named.replace("CELL", "lstm"), OPTIONS)

@@ -113,19 +113,22 @@ options=(('clip', {'norm': 2}), ('chrono', {'t_max': 100})))
     return Parsed(str(full), cell, tuple(found.items()))
 
 
-def known(options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> str:
-    """All names that a text may use, with the arguments of the short forms."""
-    groups = {
+def known(options: Mapping[str, Mapping[str, Any]] = MappingProxyType({})) -> dict[str, list[str]]:
+    """All names that a text may use by what they are, with the arguments of the short forms."""
+    return {
         "cells": [*CATALOGUE],
-        "cells made to order": [*FACTORIES],
-        "cures, with what cure:CELL means": [_call(name, SHORT[name]) for name in CURES],
-        "options, outside all cures": [_call(name, kw) for name, kw in options.items()],
+        "factories": [_call(name, _defaults(make), ()) for name, make in FACTORIES.items()],
+        "cures": [_call(name, SHORT[name]) for name in CURES],
+        "options": [_call(name, kw) for name, kw in options.items()],
     }
-    return "\n".join(f"{what}: {', '.join(names)}" for what, names in groups.items() if names)
 
 
-def _call(name: str, arguments: Mapping[str, Any]) -> str:
-    return f"{name}({', '.join(['CELL', *_listed(arguments)])})"
+def _defaults(make: Callable[..., Cell]) -> dict[str, Any]:
+    return {p.name: p.default for p in inspect.signature(make).parameters.values()}
+
+
+def _call(name: str, arguments: Mapping[str, Any], inner: tuple[str, ...] = ("CELL",)) -> str:
+    return f"{name}({', '.join([*inner, *_listed(arguments)])})"
 
 
 @dataclass(frozen=True)

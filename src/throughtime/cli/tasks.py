@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from throughtime.cli.command import Command
 
 if TYPE_CHECKING:
+    from throughtime.cli.screen import Screen
     from throughtime.tasks import Task
 
 __all__ = ["Tasks"]
@@ -17,19 +18,39 @@ _HEAD = f"{'task':<20}{'length':>6}  {'without memory':<42}{'needs lag':>10}"
 class Tasks(Command):
     """List the tasks with an answer: what is asked, and what a model without memory reaches."""
 
+    cells: bool = False
+    """List instead what can be learnt by: the names that `compare --cells` understands."""
+
     def __call__(self) -> int:
-        """Print the tasks, two lines each."""
+        """Print the tasks, two lines each, or the names of cells."""
         from throughtime.cli.screen import Screen
-        from throughtime.tasks import TASKS
 
         screen = Screen(json_only=self.json)
-        found = [_facts(kind) for kind in TASKS.values()]
-        screen.line(_HEAD, "bold")
-        for facts in found:
-            screen.line(_row(facts))
-            screen.line(f"    {facts['what']}; {facts['source']}", "dim")
-        screen.result({"tasks": found})
-        return 0
+        return _show_cells(screen) if self.cells else _show_tasks(screen)
+
+
+def _show_cells(screen: "Screen") -> int:
+    from throughtime.cells.notation import known
+    from throughtime.studies.variants import OPTIONS
+
+    found = known(OPTIONS)
+    screen.facts([(group, ", ".join(names)) for group, names in found.items()])
+    screen.line()
+    screen.line("cure:CELL is cure(CELL, ...) as above; options stand outside all cures.", "dim")
+    screen.result(found)
+    return 0
+
+
+def _show_tasks(screen: "Screen") -> int:
+    from throughtime.tasks import TASKS
+
+    found = [_facts(kind) for kind in TASKS.values()]
+    screen.line(_HEAD, "bold")
+    for facts in found:
+        screen.line(_row(facts))
+        screen.line(f"    {facts['what']}; {facts['source']}", "dim")
+    screen.result({"tasks": found})
+    return 0
 
 
 def _facts(kind: "type[Task]") -> dict[str, Any]:

@@ -4,8 +4,8 @@ A cut changes graphs and never calls the step again, so cures compose with every
 each other.
 """
 
-import numbers
 import inspect
+import numbers
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import wraps

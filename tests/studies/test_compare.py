@@ -11,12 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from throughtime.errors import ConfigError
+from throughtime.errors import ConfigError, RunBusyError
 from throughtime.records import RunFolder, read_metrics, read_results
 from throughtime.studies import compare as module
 from throughtime.studies.compare import CompareWatch, compare
 from throughtime.studies.config import CompareConfig
 from throughtime.train.checkpoint import load_model
+from throughtime.train.runlock import RunLock
 
 TINY = CompareConfig(
     "recall", cells="rnn,stack:gru", lengths="5,6", seeds=1, updates=3, hidden=4, batch_size=4,
@@ -105,6 +106,11 @@ def test_other_options_need_another_folder(found, folder):
         compare(replace(TINY, hidden=5), folder)
 
 
+def test_a_comparison_has_one_writer(found, folder):
+    with RunLock(folder), pytest.raises(RunBusyError):
+        compare(TINY, folder)
+
+
 def test_one_broken_run_does_not_sink_the_rest(tmp_path):
     """An initialisation that the plain cell has no gate for."""
     config = replace(TINY, cells="chrono(rnn, t_max=9),gru", lengths="5")
@@ -161,6 +167,11 @@ def test_what_has_no_meaning_is_refused_before_anything_is_run(tmp_path, change,
     with pytest.raises(ConfigError, match=message):
         compare(replace(TINY, **change), tmp_path / "study")
     assert not (tmp_path / "study").exists()
+
+
+def test_runs_need_a_process(tmp_path):
+    with pytest.raises(ConfigError, match="jobs is 0"):
+        compare(TINY, tmp_path / "study", jobs=0)
 
 
 def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):

@@ -96,9 +96,14 @@ class Contest(CompareWatch):
         else:
             self.screen.console.print(self._table())
         folder = found.study.folder
-        shown = [("picture", str(folder.picture))] if folder.picture.exists() else []
-        elapsed = duration(time.monotonic() - self._begun_s)
-        self.screen.facts([("ended", f"after {elapsed}"), *shown, ("results", str(folder.results))])
+        drawn = str(folder.picture)
+        if not folder.picture.exists():
+            drawn = "needs matplotlib: pip install 'throughtime[report]', then the same command"
+        self.screen.facts([
+            ("ended", f"after {duration(time.monotonic() - self._begun_s)}"),
+            ("picture", drawn),
+            ("results", str(folder.results)),
+        ])
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, width=min(80, self.screen.console.width))

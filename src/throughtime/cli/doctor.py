@@ -12,7 +12,7 @@ from throughtime.cli.command import Command
 
 __all__ = ["Doctor"]
 
-_PACKAGES = ("torch", "numpy", "safetensors", "rich", "tyro", "tokenizers")
+_PACKAGES = ("torch", "numpy", "safetensors", "rich", "tyro", "tokenizers", "matplotlib")
 
 # float64; the worst of our engines is below 1e-14 of the largest element.
 _TOLERANCE = 1e-12

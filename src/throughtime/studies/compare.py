@@ -31,6 +31,7 @@ from throughtime.studies.variants import Variant, read_variants
 from throughtime.tasks.task import Task
 from throughtime.train.config import TrainConfig, parse_duration
 from throughtime.train.explicit import explicit_command
+from throughtime.train.runlock import RunLock
 
 __all__ = ["CompareWatch", "Comparison", "Planned", "Study", "compare", "draw"]
 
@@ -143,11 +144,26 @@ def compare(
     Raises:
         ConfigError: An option is wrong, or the folder holds another comparison.
         DataError: The data of the task cannot be used.
+        RunBusyError: The same comparison is running.
     """
-    watch = watch or CompareWatch()
+    if jobs is not None and jobs < 1:
+        raise ConfigError(f"jobs is {jobs}; expected a whole number of at least 1. Give --jobs 2.")
     tasks, variants = config.tasks(), read_variants(config.cells)
+    for task in tasks:  # values without a meaning are refused before there is a folder
+        _ = [variant.applied(config.at(task, 1, 0), task) for variant in variants]
     folder = StudyFolder(out or _default_folder(config))
-    jobs = jobs or cores()
+    with RunLock(folder.path):
+        return _compared(folder, config, tasks, variants, watch or CompareWatch(), jobs or cores())
+
+
+def _compared(
+    folder: StudyFolder,
+    config: CompareConfig,
+    tasks: Sequence[Task],
+    variants: tuple[Variant, ...],
+    watch: CompareWatch,
+    jobs: int,
+) -> Comparison:
     updates = _settle(folder, config, tasks, variants, jobs, watch)
     runs = _planned(folder, config, tasks, variants, updates)
     study = Study(folder, config, tuple(tasks), variants, updates, jobs, runs)
@@ -189,7 +205,6 @@ def _settle(
             )
         return updates
     updates = config.updates or _from_budget(config, tasks, variants, jobs, watch)
-    folder.path.mkdir(parents=True, exist_ok=True)
     write_config(folder.settings, {"settled_updates": updates} | decisive)
     return updates
 

@@ -122,7 +122,7 @@ def test_a_piece_is_wrong_with_a_single_key_and_nothing_is_ever_solved(tmp_path)
     outputs[batch.lengths[1] - 1, 1, 4] *= -1
     outputs[batch.lengths[2] :, 2] = 7.0  # past its end
     assert task.is_wrong(outputs, batch).tolist() == [False, True, False]
-    assert not task.is_solved(0.0, 0.0)
+    assert task.is_solved(0.0, 0.0) is None
 
 
 def test_memory_is_bounded(tmp_path):

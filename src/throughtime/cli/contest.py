@@ -18,7 +18,6 @@ __all__ = ["Contest"]
 
 _REFRESH_S = 1.0
 _TAIL_BYTES = 4096
-_NAME_WIDTH = 30
 
 
 class Contest(CompareWatch):
@@ -107,7 +106,7 @@ class Contest(CompareWatch):
 
     def _table(self) -> Table:
         table = Table(box=None, pad_edge=False, width=min(80, self.screen.console.width))
-        table.add_column("cell", no_wrap=True, overflow="ellipsis")
+        table.add_column("cell", ratio=1, no_wrap=True, overflow="ellipsis")
         for name in ("length", "runs", "mean", "95 % interval", "solved"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("now", no_wrap=True)
@@ -124,20 +123,15 @@ class Contest(CompareWatch):
     ) -> tuple[str, ...]:
         seeds = self._study.config.seeds
         progress = " ".join(f"{_share(run, self._study.updates):.0%}" for run in now)
-        short = (
-            name
-            if len(name) <= _NAME_WIDTH
-            else name[: _NAME_WIDTH - 1] + "\N{HORIZONTAL ELLIPSIS}"
-        )
         if summary is None:
-            return (short, str(length), f"0/{seeds}", "", "", "", progress)
+            return (name, str(length), f"0/{seeds}", "", "", "", progress)
         interval = ""
         if summary.low is not None and summary.high is not None:
             interval = f"{summary.low:.3g} to {summary.high:.3g}"
         mean = "broken" if summary.mean is None else f"{summary.mean:.4g}"
         runs = f"{summary.runs}/{seeds}"
         solved = f"{summary.success_rate:.0%}"
-        return (short, str(length), runs, mean, interval, solved, progress)
+        return (name, str(length), runs, mean, interval, solved, progress)
 
 
 def _baselines(study: Study) -> str:

@@ -121,7 +121,7 @@ def _compared(score: Score, plan: Plan) -> str:
     text += f"; not better than {', '.join(rest)}" if rest else ""
     if plan.lesson.loss_name == "loss_nats":
         text = f"{score.loss:.4f} nats; {text}"
-    if score.wrong_share is not None:
+    if score.is_solved is not None:
         verdict = "solved" if score.is_solved else "not solved"
         text += f"; {score.wrong_share:.2%} of the sequences wrong: {verdict}"
     return text

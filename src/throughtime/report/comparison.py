@@ -25,7 +25,7 @@ def comparison_svg(results: Mapping[str, Any]) -> bytes:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    settings = {"svg.hashsalt": "throughtime", "svg.fonttype": "none", "font.size": 9}
+    settings: Any = {"svg.hashsalt": "throughtime", "svg.fonttype": "none", "font.size": 9}
     with mpl.rc_context(settings):
         figure = Figure(figsize=(9.5, 4.2), layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -86,7 +86,7 @@ def _scores(axes: "Axes", results: Mapping[str, Any]) -> None:
 def _baseline(axes: "Axes", baseline: float | Mapping[str, float], lengths: Sequence[int]) -> None:
     for place, length in enumerate(lengths):
         value = baseline[str(length)] if isinstance(baseline, Mapping) else baseline
-        label = "a model without memory" if place == 0 else None
+        label = "a model without memory" if place == 0 else ""
         axes.hlines(value, place - 0.5, place + 0.5, "#555555", "dashed", label=label)
 
 

@@ -70,7 +70,7 @@ class GeneratedTask(Task):
         """Sequences to judge by; drawn as those to learn from unless a task says otherwise."""
         return self.batch(rng, rows)
 
-    def is_solved(self, score: float, wrong_share: float) -> bool:
+    def is_solved(self, score: float, wrong_share: float) -> bool | None:
         """The criterion of the source, or ours where it has none."""
         if self.has_criterion:
             return super().is_solved(score, wrong_share)

@@ -99,6 +99,9 @@ class Task(ABC):
         differs = outputs.argmax(-1) != batch.targets
         return (differs & batch.is_counted).any(0)
 
-    def is_solved(self, score: float, wrong_share: float) -> bool:  # noqa: ARG002 (others judge it)
-        """Whether the criterion of the source is met; by default under 1 % of the rows wrong."""
+    def is_solved(self, score: float, wrong_share: float) -> bool | None:  # noqa: ARG002 (for others)
+        """Whether the criterion of the source is met; by default under 1 % of the rows wrong.
+
+        None where there is no criterion.
+        """
         return wrong_share < _SOLVED_WRONG_SHARE

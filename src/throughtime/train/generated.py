@@ -62,11 +62,9 @@ class TaskLesson(Lesson):
         found = list(self._judged(model, part))
         total, steps, wrong, rows = (sum(each) for each in zip(*found, strict=True))
         loss, wrong_share = total / steps, wrong / rows
+        solved = self.task.is_solved(loss, wrong_share)
         return Score(
-            loss,
-            loss,
-            wrong_share=wrong_share,
-            is_solved=bool(self.task.is_solved(loss, wrong_share)),
+            loss, loss, wrong_share=wrong_share, is_solved=None if solved is None else bool(solved)
         )
 
     def _judged(self, model: nn.Module, part: Part) -> Iterator[tuple[float, int, int, int]]:

@@ -13,6 +13,7 @@ __all__ = ["comparison_svg"]
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 _MARKERS = "osD^vP*X"
 
+_LEGEND_LETTERS = 110  # that fit beside each other
 _HIGHEST_RATIO_ON_A_LINE = 20.0  # of scores; beyond it the axis is logarithmic
 
 
@@ -38,7 +39,8 @@ def comparison_svg(results: Mapping[str, Any]) -> bytes:
             f"{_seeds(results)} seeds; lower is better"
         )
         handles, labels = left.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        columns = max(1, min(4, _LEGEND_LETTERS // (max(map(len, labels)) + 6)))
+        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": "throughtime"})
     return file.getvalue()

@@ -23,7 +23,7 @@ __all__ = ["Train"]
 
 @dataclass(frozen=True, kw_only=True)
 class Train(Command):
-    """Train a recurrent network: on a text, or a task; with no DATA, on the manual of Python."""
+    """Train a recurrent network on a text or a task; with no DATA, on Python's manual."""
 
     out: Path | None = None
     """Run folder to make; runs/NAME-CELL-N if absent."""

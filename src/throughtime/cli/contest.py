@@ -1,6 +1,7 @@
 """What does a comparison look like while it runs?"""
 
 import json
+import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -105,7 +106,12 @@ class Contest(CompareWatch):
         ])
 
     def _table(self) -> Table:
-        table = Table(box=None, pad_edge=False, width=min(80, self.screen.console.width))
+        table = Table(
+            box=None,
+            pad_edge=False,
+            width=min(80, self.screen.console.width),
+            caption_justify="left",
+        )
         table.add_column("cell", ratio=1, no_wrap=True, overflow="ellipsis")
         for name in ("length", "runs", "mean", "95 % interval", "solved"):
             table.add_column(name, justify="right", no_wrap=True)
@@ -116,7 +122,17 @@ class Contest(CompareWatch):
                 summary = found.get((variant.text, task.length))
                 now = [r for r in self._running if (r.variant, r.task) == (variant, task)]
                 table.add_row(*self._cells(variant.text, task.length, summary, now))
+        table.caption = self._left()
         return table
+
+    def _left(self) -> str:
+        """How many runs are done, and how long the rest will take if they are like these."""
+        done, runs = len(self._rows), len(self._study.runs)
+        if done in {0, runs}:
+            return ""
+        mean_s = statistics.fmean(row.elapsed_s for row in self._rows)
+        left_s = (runs - done) * mean_s / self._study.jobs
+        return f"{done} of {runs} runs are done; about {duration(left_s)} left"
 
     def _cells(
         self, name: str, length: int, summary: Summary | None, now: Sequence[Planned]

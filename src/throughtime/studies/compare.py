@@ -8,10 +8,11 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from throughtime.errors import ConfigError
+from throughtime.errors import ConfigError, ThroughtimeError
 from throughtime.records import (
     RunFolder,
     StudyFolder,
@@ -332,7 +333,10 @@ def _write(study: Study, rows: dict[Planned, Row]) -> Comparison:
     baseline = {task.length: task.baseline() for task in study.tasks}
     found = Comparison(study, tuple(kept), tuple(summaries(kept)), baseline)
     curves = {run.name: _curve(run) for run in rows}
-    values = found.as_json() | {"curves": curves, "environment": environment({})}
+    values = found.as_json() | {
+        "curves": curves,
+        "environment": environment({"version": version("torch")}),
+    }
     write_results(study.folder.results, values)
     return found
 
@@ -350,9 +354,11 @@ def draw(folder: StudyFolder) -> Path | None:
 
 
 def _curve(run: Planned) -> list[list[float | None]]:
-    """(update, score) of each validation."""
-    path = RunFolder(run.folder).metrics
-    records = read_metrics(path, "valid") if path.exists() else []
+    """(update, score) of each validation; a damaged record costs the curve alone."""
+    try:
+        records = read_metrics(RunFolder(run.folder).metrics, "valid")
+    except ThroughtimeError:
+        return []
     return [[r["update"], _plain(r["score"])] for r in records]
 
 

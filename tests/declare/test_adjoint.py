@@ -78,9 +78,13 @@ def test_random_cells(start):
     assert errors[worst] <= BOUND, f"random_cell({worst}) is off by {errors[worst]:.1e}"
 
 
+# A cure puts clip_adjoint into a graph, no step; its rule is held in cells/test_clip_adjoint.py.
+WRITTEN = sorted(adjoint.RULES.keys() - {"clip_adjoint"})
+
+
 def test_random_cells_hold_every_operation():
     nodes = {n.op for s in range(200) for n in walk((*random_cell(s).new, *random_cell(s).out))}
-    assert set(adjoint.RULES) | {"affine"} <= nodes
+    assert {*WRITTEN, "affine"} <= nodes
 
 
 # --- the comparison itself must be able to fail -------------------------------------------------
@@ -97,7 +101,7 @@ def cells_with(op: str, count: int = 8) -> list[int]:
     return [next(found) for _ in range(count)]
 
 
-@pytest.mark.parametrize("op", adjoint.RULES)
+@pytest.mark.parametrize("op", WRITTEN)
 def test_a_broken_rule_is_seen(op, monkeypatch):
     rule = adjoint.RULES[op]
 

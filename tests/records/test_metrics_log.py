@@ -86,7 +86,7 @@ def test_a_run_resumed_from_any_update_and_any_torn_end_equals_an_unbroken_one(t
         (b"\0" * 40, "Expecting value"),
         (b"[]", "it has not schema 1"),
         (b'{"schema":2,"kind":"train","update":2}', "it has not schema 1"),
-        (b'{"schema":1,"kind":"test","update":2}', "kind is 'test', not one of train, valid"),
+        (b'{"schema":1,"kind":"best","update":2}', "kind is 'best', not one of train, valid"),
         (
             b'{"schema":1,"kind":"train","update":0}',
             "update is 0, not a whole number of at least 1",

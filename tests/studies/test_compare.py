@@ -177,7 +177,7 @@ def test_runs_need_a_process(tmp_path):
 def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):
     command = [
         sys.executable, "-m", "throughtime", "compare", "recall", "--lengths", "5", "--cells",
-        "rnn,gru", "--seeds", "1", "--updates", "400", "--hidden", "4", "--batch-size", "4",
+        "rnn,gru", "--seeds", "1", "--updates", "3000", "--hidden", "4", "--batch-size", "4",
         "--validations", "40", "--json", "--out", str(tmp_path / "study"),
     ]  # fmt: skip
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -195,5 +195,5 @@ def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):
     assert len(list((tmp_path / "study").glob("runs/*/last.ckpt"))) >= 1
     again = subprocess.run(command, capture_output=True, check=True, timeout=120)
     values = json.loads(again.stdout)
-    assert [(r["cell"], r["updates"]) for r in values["rows"]] == [("rnn", 400), ("gru", 400)]
+    assert [(r["cell"], r["updates"]) for r in values["rows"]] == [("rnn", 3000), ("gru", 3000)]
     assert values["task"] == "recall"

@@ -1,5 +1,6 @@
 """What holds for every test: poisoned memory, fixed seeds, no network."""
 
+import os
 import socket
 
 import hypothesis
@@ -9,6 +10,11 @@ import torch
 # No deadline: machines are shared. The same examples every time: a red run can be repeated.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
+
+
+# Workers side by side have a core each: more threads would wait for one another, spinning.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(autouse=True)

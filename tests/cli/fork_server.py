@@ -91,6 +91,8 @@ def _work(arguments: list[str], stdout: str, stderr: str) -> None:
 
     for path, stream in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
+    # What a shell ran in the background would ignore Ctrl-C, and so would all that it starts.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     status = _LET_THROUGH
     try:
         status = main(arguments)

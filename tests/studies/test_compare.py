@@ -180,7 +180,13 @@ def test_ctrl_c_stops_the_runs_and_the_same_command_goes_on(tmp_path):
         "rnn,gru", "--seeds", "1", "--updates", "3000", "--hidden", "4", "--batch-size", "4",
         "--validations", "40", "--json", "--out", str(tmp_path / "study"),
     ]  # fmt: skip
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    first = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # What a shell ran in the background would ignore Ctrl-C, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline_s = time.monotonic() + 60
     while not any(
         path.stat().st_size > 2000 for path in (tmp_path / "study").glob("runs/*/metrics.jsonl")

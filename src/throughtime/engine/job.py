@@ -123,6 +123,21 @@ def rows(job: Job, slot: Slot) -> Iterator[tuple[Piece, slice]]:
         start = stop
 
 
+def by_gate(
+    job: Job, weights: Sequence[Tensor]
+) -> tuple[dict[tuple[str, int], Tensor], dict[str, list[Tensor]]]:
+    """The matrix before each read of each gate, and each gate's biases, as views of the weights."""
+    matrices: dict[tuple[str, int], Tensor] = {}
+    biases: dict[str, list[Tensor]] = {}
+    for slot, weight in zip(job.slots, weights, strict=True):
+        for piece, part in rows(job, slot):
+            if piece.place is None:
+                biases.setdefault(piece.gate, []).append(weight[part])
+            else:
+                matrices[piece.gate, piece.place] = weight[part]
+    return matrices, biases
+
+
 def joined_rows(weight: Tensor, parts: list[slice]) -> Tensor:
     """Some rows of a tensor; a view, or the tensor itself, where they are neighbours in order."""
     if all(a.stop == b.start for a, b in pairwise(parts)):

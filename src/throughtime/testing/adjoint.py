@@ -13,9 +13,7 @@ from throughtime.declare.adjoint import Backward
 from throughtime.declare.graph import Node, gate_name
 from throughtime.engine import Inputs, Job
 from throughtime.engine.evaluate import evaluate
-from throughtime.engine.job import rows
-
-Matrices = dict[tuple[str, int], Tensor]
+from throughtime.engine.job import by_gate
 
 
 def forward(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
@@ -51,25 +49,12 @@ def bptt(job: Job, inputs: Inputs, gradients: Sequence[Tensor]) -> tuple[Tensor,
     return _Back(run, gradients).run()
 
 
-def _by_gate(job: Job, weights: Sequence[Tensor]) -> tuple[Matrices, dict[str, list[Tensor]]]:
-    """The matrix before each read of each gate, and each gate's biases, as views."""
-    matrices: Matrices = {}
-    biases: dict[str, list[Tensor]] = {}
-    for slot, weight in zip(job.slots, weights, strict=True):
-        for piece, part in rows(job, slot):
-            if piece.place is None:
-                biases.setdefault(piece.gate, []).append(weight[part])
-            else:
-                matrices[piece.gate, piece.place] = weight[part]
-    return matrices, biases
-
-
 class _Steps:
     """The values of every step so far; past[s][D + t] is the state that step t makes."""
 
     def __init__(self, job: Job, inputs: Inputs) -> None:
         self.job, self.inputs, self.batch = job, inputs, inputs.x.shape[1]
-        self.matrices, self.biases = _by_gate(job, inputs.weights)
+        self.matrices, self.biases = by_gate(job, inputs.weights)
         cell = job.cell
         named = zip(cell.states, inputs.states, strict=True)
         self.past = {s.name: list(history.unbind(0)) for s, history in named}
@@ -125,7 +110,7 @@ class _Back:
         count = len(cell.states)
         self.x, self.rest = zeros[0], zeros[1 + count :]
         weights = self.rest[len(run.inputs.initial) :]
-        self.matrices, self.biases = _by_gate(run.job, weights[: len(run.job.slots)])
+        self.matrices, self.biases = by_gate(run.job, weights[: len(run.job.slots)])
         vectors = weights[len(run.job.slots) :]
         self.params = dict(zip(run.params, vectors, strict=False))
         self.extras = dict(zip(run.extras, vectors[len(run.params) :], strict=True))

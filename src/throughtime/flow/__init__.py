@@ -1,0 +1,1 @@
+"""How does the gradient travel through time? Measures and verdicts, returned as records."""

@@ -213,6 +213,7 @@ class TrainingFacts:
         clipped_share: Updates that were clipped, over those examined.
         median_norm: The median joint norm of their gradients, before clipping.
         updates: How many were examined.
+        nonfinite_updates: Those whose gradient was not finite.
     """
 
     window_steps: int | None = None
@@ -221,6 +222,7 @@ class TrainingFacts:
     clipped_share: float | None = None
     median_norm: float | None = None
     updates: int = 0
+    nonfinite_updates: int = 0
 
 
 @dataclass(frozen=True)

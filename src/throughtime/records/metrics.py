@@ -23,7 +23,7 @@ from throughtime.records.strict_json import dumps, loads
 
 __all__ = ["Kind", "MetricsLog", "read_metrics"]
 
-Kind = Literal["train", "valid", "test", "event"]
+Kind = Literal["train", "valid", "test", "flow", "event"]
 
 
 class MetricsLog:

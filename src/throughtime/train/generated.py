@@ -16,7 +16,7 @@ from throughtime.train.config import TrainConfig
 from throughtime.train.lesson import Hx, Lesson, Score
 from throughtime.train.setup import make_sequence_model
 
-__all__ = ["TaskLesson"]
+__all__ = ["TaskLesson", "as_task_tensors"]
 
 
 class TaskLesson(Lesson):
@@ -49,7 +49,7 @@ class TaskLesson(Lesson):
     def loss(self, model: nn.Module, hx: Hx, update: int) -> tuple[Tensor, Hx]:
         """The mean loss of fresh sequences; no state is carried from update to update."""
         assert isinstance(model, SequenceModel), "made by `new_model`"
-        tensors = _as_tensors(self._batch(update), model.device)
+        tensors = as_task_tensors(self._batch(update), model.device)
         return model.loss(*tensors).mean(), None
 
     def _batch(self, update: int) -> Batch:
@@ -73,7 +73,7 @@ class TaskLesson(Lesson):
         was_training = model.training
         model.eval()
         for batch in self.task.held_out(part):
-            inputs, targets, is_counted, lengths = _as_tensors(batch, model.device)
+            inputs, targets, is_counted, lengths = as_task_tensors(batch, model.device)
             outputs, _ = model(inputs, lengths=lengths)
             losses = model.losses(outputs[is_counted], targets[is_counted])
             wrong = self.task.is_wrong(outputs.cpu().numpy(), batch)
@@ -91,7 +91,7 @@ class TaskLesson(Lesson):
     def engine(self, model: nn.Module) -> str:
         """Which engine runs the first update."""
         assert isinstance(model, SequenceModel), "made by `new_model`"
-        inputs, _, _, lengths = _as_tensors(self._batch(0), model.device)
+        inputs, _, _, lengths = as_task_tensors(self._batch(0), model.device)
         return model.recurrent.explain(inputs, lengths=lengths)
 
     def baselines(self) -> dict[str, float]:
@@ -115,7 +115,7 @@ class TaskLesson(Lesson):
         return loss
 
 
-def _as_tensors(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def as_task_tensors(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Inputs, targets, counted steps and lengths; None for lengths where nothing is padded."""
 
     def moved(part: NDArray[Any]) -> Tensor:

@@ -1,0 +1,196 @@
+"""How far back does a model learn, and what is wrong with it?"""
+
+import math
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from throughtime import __version__
+from throughtime.diagnosis.diagnosis import Diagnosis
+from throughtime.diagnosis.evaluation import Evaluation, Loss
+from throughtime.diagnosis.training import Training
+from throughtime.errors import ConfigError
+from throughtime.flow.capture import watching
+from throughtime.flow.measure import measure
+from throughtime.flow.monitor import Monitor
+from throughtime.flow.resets import resetting
+from throughtime.flow.verdicts import judge, needed_lag
+from throughtime.records.diagnosis import (
+    ContextUse,
+    DiagnosisRecord,
+    LayerRecord,
+    NeededLag,
+    TrainingFacts,
+)
+
+__all__ = ["diagnose"]
+
+_USED_GAIN = 0.95  # of what context gains in all: what lies beyond is not counted as used
+
+
+def diagnose(
+    model: Any,
+    batch: Any,
+    loss: Loss,
+    *,
+    training: Any = None,
+    needs_lag: int | NeededLag | None = None,
+    rows: int = 8,
+    seed: int = 0,
+    exponents: int | str = 32,
+    title: str | None = None,
+) -> Diagnosis:
+    """See how far back the recurrent layers of a model learn, and what keeps them from more.
+
+        dE_t/ds_k = dE_t/ds_t J_t J_{t-1} ... J_{k+1},    J_t = ds_t/ds_{t-1}
+
+    The model is examined in the mode it is in, and left as it was. Its recurrent layers (ours,
+    torch.nn's, cells in the user's own loop, or the model itself where it is a callable step) are
+    replaced by ones that are stepped through, which is checked against their own outputs.
+
+    Args:
+        model: A module with recurrent layers anywhere in it, or a step f(x, state) -> state.
+        batch: Whatever `loss` takes.
+        loss: Returns one number for (model, batch), computed as in training.
+        training: A run folder, a `Monitor` or a `Training`; without it the findings about the
+            training loop are not examined.
+        needs_lag: Over how many steps the answer depends on the input, where that is known.
+            Without it the context-use curve is asked.
+        rows: Rows of the batch on which gradients are followed.
+        seed: Which rows.
+        exponents: How many Lyapunov exponents, or "all".
+        title: What the report calls it.
+
+    Returns:
+        A `Diagnosis`; its findings are never empty.
+
+    Raises:
+        ConfigError: There is no recurrence in the model, the loss cannot be computed or is not
+            deterministic, or an argument does not fit.
+        ShapeError: The loss is no scalar.
+        DataError: A weight is not finite.
+
+    Source:
+        The gradient taken apart as in Pascanu et al. 2013, eq. 3-5 (differs: the whole state, in
+        both directions, any cell); Lyapunov exponents by QR as Engelken et al. 2020 (differs: the
+        transposed products, in the order of backpropagation); context use after Khandelwal et al.
+        2018 (differs: the state is reset, the text is not cut).
+    """
+    begun_s = time.perf_counter()
+    _check(rows, needs_lag, exponents)
+    case = Evaluation(model, batch, loss)
+    full = case.plain_value()
+    layers, refused, is_finite = _layers(case, rows, seed, exponents)
+    context = context_use(case, full, max(layer.steps for layer in layers)) if is_finite else None
+    facts, history = training_facts(training)
+    needed = needed_lag(_stated(needs_lag), context)
+    findings, not_examined = judge(
+        layers, context, facts, needed, is_finite=is_finite and math.isfinite(full)
+    )
+    record = DiagnosisRecord(
+        title=title or type(model).__name__,
+        mode="train" if getattr(model, "training", False) else "eval",
+        loss=full,
+        findings=findings,
+        not_examined=not_examined | refused,
+        layers=layers,
+        needs_lag=needed,
+        context=context,
+        training=facts,
+        history=history,
+        elapsed_s=time.perf_counter() - begun_s,
+        provenance={
+            "throughtime": __version__,
+            "torch": str(torch.__version__),
+            "threads": torch.get_num_threads(),
+            "rows": rows,
+            "seed": seed,
+        },
+    )
+
+    def again(other: Any, training: Any = None) -> Diagnosis:
+        return diagnose(
+            other, batch, loss, training=training, needs_lag=needed, rows=rows, seed=seed,
+            exponents=exponents, title=title,
+        )  # fmt: skip
+
+    return Diagnosis(record, again)
+
+
+def _check(rows: int, needs_lag: Any, exponents: Any) -> None:
+    for name, value in (("rows", rows), ("needs_lag", needs_lag), ("exponents", exponents)):
+        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
+        if is_count or (name == "needs_lag" and (value is None or isinstance(value, NeededLag))):
+            continue
+        if not (name == "exponents" and value == "all"):
+            raise ConfigError(f"{name} is {value!r}; expected a whole number of at least 1.")
+
+
+def _stated(needs_lag: int | NeededLag | None) -> NeededLag | None:
+    if isinstance(needs_lag, int):
+        return NeededLag(needs_lag, "needs_lag")
+    return needs_lag
+
+
+def _layers(
+    case: Evaluation, rows: int, seed: int, exponents: int | str
+) -> tuple[list[LayerRecord], dict[str, str], bool]:
+    """A record for each layer, what was refused, and whether everything was finite."""
+    with torch.enable_grad(), watching(case.model) as watch:
+        value = case.value(watch.model)
+        passages = watch.passages(value, rows=rows, seed=seed)
+    if not passages:
+        reasons = "; ".join(f"{name}: {why}" for name, why in watch.refused.items())
+        raise ConfigError(f"no recurrent layer could be followed: {reasons}.")
+    layers = [measure(p, exponents=exponents, seed=seed) for p in passages]
+    is_finite = bool(torch.isfinite(value.detach())) and all(
+        bool(torch.isfinite(seeds).all()) for p in passages for seeds in p.seeds
+    )
+    return layers, dict(watch.refused), is_finite
+
+
+@torch.no_grad()
+def context_use(case: Evaluation, full: float, steps: int) -> ContextUse:
+    """The loss when all layers see the last n = 1, 2, 4, ... steps alone."""
+    shown = [2**i for i in range(steps.bit_length()) if 2**i < steps]
+    losses: list[float] = []
+    for last_steps in shown:
+        with resetting(case.model, last_steps=last_steps) as reset:
+            losses.append(float(case.value(reset.model)))
+    steps_shown, losses = [*shown, steps], [*losses, full]
+    return ContextUse(steps_shown, losses, _uses(steps_shown, losses))
+
+
+def _uses(steps: list[int], losses: list[float]) -> int | None:
+    """The smallest n with all but 5 % of the gain; None where nothing is gained."""
+    gain = max(losses) - losses[-1]
+    if not gain > 0.0:
+        return None
+    enough = max(losses) - _USED_GAIN * gain
+    last_above = max((i for i, value in enumerate(losses) if value > enough), default=-1)
+    return steps[min(last_above + 1, len(steps) - 1)]
+
+
+def training_facts(training: Any) -> tuple[TrainingFacts | None, list[dict[str, Any]]]:
+    """What is known of the training loop, and what a monitor saw of it."""
+    if training is None:
+        return None, []
+    if isinstance(training, Training):
+        return training.facts(), []
+    if isinstance(training, Monitor):
+        norms = training.gradient_norms
+        facts = Training(clip_norm=training.clip_norm, gradient_norms=norms).facts()
+        given = {"window_steps": training.window_steps, "state_carried": training.state_carried}
+        return replace(facts, **given), list(training.history)
+    if isinstance(training, str | Path):
+        from throughtime.diagnosis.of_run import facts_of_run
+
+        return facts_of_run(Path(training))
+    raise ConfigError(
+        f"training is a {type(training).__name__}; expected a run folder, a throughtime.Monitor "
+        "or a throughtime.Training."
+    )

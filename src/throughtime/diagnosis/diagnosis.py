@@ -1,0 +1,102 @@
+"""What does a diagnosis give its user? Findings, layers, and ways to look at them."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from throughtime.records.diagnosis import DiagnosisRecord, Finding, LayerRecord
+
+__all__ = ["Diagnosis"]
+
+
+class Diagnosis:
+    """What was found, and the numbers behind it.
+
+    Printed, it is the view of the terminal; in a notebook the page of `to_html`.
+
+    Attributes:
+        record: Everything as plain values (see `records.diagnosis`).
+        again: Diagnoses another model on the same batch with the same loss: again(model,
+            training=None).
+
+    Example:
+        >>> import torch, throughtime as tt
+        >>> from torch import nn
+        >>> rnn = nn.RNN(3, 16)
+        >>> found = tt.diagnose(rnn, torch.randn(20, 4, 3), lambda m, x: m(x)[0][-1].sum())
+        >>> [layer.name for layer in found.layers]
+        ['RNN']
+    """
+
+    def __init__(self, record: DiagnosisRecord, again: Callable[..., "Diagnosis"]) -> None:
+        self.record, self.again = record, again
+
+    def with_text(self, text: dict[str, Any]) -> "Diagnosis":
+        """The same with what a language model still remembers of a text."""
+        return Diagnosis(replace(self.record, text=text), self.again)
+
+    @property
+    def findings(self) -> list[Finding]:
+        """What is wrong, the first to be cured first; "healthy" if nothing is."""
+        return self.record.findings
+
+    @property
+    def layers(self) -> list[LayerRecord]:
+        """One record a layer, direction and sequence."""
+        return self.record.layers
+
+    def to_json(self) -> str:
+        """Everything as JSON text."""
+        return self.record.to_json()
+
+    def to_html(self, path: Path | str | None = None) -> str:
+        """The report as one HTML page.
+
+        Args:
+            path: Where to write it too.
+
+        Raises:
+            ConfigError: matplotlib is not installed.
+        """
+        from throughtime.records.atomic import replace_file
+        from throughtime.report.page import diagnosis_page
+
+        page = diagnosis_page(self.record)
+        if path is not None:
+            replace_file(Path(path), [page.encode()])
+        return page
+
+    def plot_error_by_lag(self, ax: Any = None, layer: int = 0) -> Any:
+        """Draw the error by lag of one layer, with its bound."""
+        from throughtime.report import pictures
+
+        return pictures.plot_error_by_lag(self.layers[layer], ax, self._needs_lag())
+
+    def plot_lyapunov(self, ax: Any = None, layer: int = 0) -> Any:
+        """Draw the Lyapunov exponents of one layer."""
+        from throughtime.report import pictures
+
+        return pictures.plot_lyapunov(self.layers[layer], ax)
+
+    def plot_context_use(self, ax: Any = None) -> Any:
+        """Draw the loss over how many steps the model sees."""
+        from throughtime.report import pictures
+
+        return pictures.plot_context_use(self.record.context, ax)
+
+    def _needs_lag(self) -> int | None:
+        return None if self.record.needs_lag is None else self.record.needs_lag.steps
+
+    def __repr__(self) -> str:
+        codes = ", ".join(f.code for f in self.findings)
+        return f"<Diagnosis of {self.record.title}: {codes}>"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def __rich__(self) -> Any:
+        """The view of the terminal."""
+        from throughtime.report.terminal import rendered
+
+        return rendered(self.record)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from throughtime import __version__
 from throughtime.diagnosis.diagnosis import Diagnosis

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from throughtime.errors import ConfigError, DataError, ShapeError, ThroughtimeError
 
-__all__ = ["Loss", "Evaluation"]
+__all__ = ["Evaluation", "Loss"]
 
 Loss = Callable[[Any, Any], Tensor]
 

@@ -222,7 +222,6 @@ class TrainingFacts:
     clipped_share: float | None = None
     median_norm: float | None = None
     updates: int = 0
-    nonfinite_share: float | None = None
     nonfinite_updates: int = 0
 
 

@@ -1,6 +1,6 @@
 """How does a batch run through the layers? One over the other, in one direction or two."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -32,6 +32,11 @@ class Batch(NamedTuple):
     products: str | None
 
 
+Sequence = Callable[[engines.Job, engines.Inputs], tuple[Tensor, ...]]
+Observer = Callable[["Stack", int, engines.Job, engines.Inputs, Sequence], tuple[Tensor, ...]]
+"""Runs what it is given in place of the layer: which one, its number, what is asked, and how."""
+
+
 class Stack(nn.Module):
     """The layers of `Recurrent` and what runs over them.
 
@@ -42,6 +47,7 @@ class Stack(nn.Module):
         _runs: Each layer and direction.
         _joined: The layers whose input goes past them, too, with their width.
         _penalties: What they were when last computed.
+        _observer: What stands between the layers and their engine, if anything does.
     """
 
     cell: Cell
@@ -57,6 +63,7 @@ class Stack(nn.Module):
     _runs: list[Run]
     _joined: dict[int, int]
     _penalties: Penalties
+    _observer: Observer | None = None
 
     @property
     def directions(self) -> int:
@@ -131,10 +138,16 @@ class Stack(nn.Module):
         job = run.jobs[batch.all_states, batch.products]
         inputs = self._inputs(run, batch, start)
         log = (self._penalties, run.suffix)
-        if self._learning and self.omega:
-            found = with_omega(job, inputs, self.engine, Penalty(self.omega, *log))
+
+        def sequence(job: engines.Job, inputs: engines.Inputs) -> tuple[Tensor, ...]:
+            if self._learning and self.omega:
+                return with_omega(job, inputs, self.engine, Penalty(self.omega, *log))
+            return engines.run(job, inputs, self.engine)
+
+        if self._observer is None:
+            found = sequence(job, inputs)
         else:
-            found = engines.run(job, inputs, self.engine)
+            found = self._observer(self, run.layer, job, inputs, sequence)
         if self._learning and self.activation_l1:
             found = with_activation_l1(found, batch.lengths, Penalty(self.activation_l1, *log))
         out, *states = found

@@ -1,0 +1,199 @@
+"""How do the calls of one sequence become one passage? Their steps one after the other."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from throughtime.engine import Inputs, Job
+from throughtime.engine.steps import Steps
+from throughtime.flow.calls import Call
+from throughtime.flow.loops import Carried
+from throughtime.flow.passage import Passage, passage
+
+__all__ = ["Gradients", "joined"]
+
+
+class Gradients:
+    """The gradients of the loss with respect to all that was kept of some calls."""
+
+    def __init__(self, loss: Tensor, calls: Sequence[Call]) -> None:
+        taps = {id(t): t for call in calls for t in call.taps() if t.requires_grad}
+        found = (
+            torch.autograd.grad(loss, list(taps.values()), allow_unused=True, retain_graph=True)
+            if taps
+            else ()
+        )
+        self._found = dict(zip(taps, found, strict=True))
+
+    def of(self, tensor: Tensor) -> Tensor | None:
+        """dE/d tensor; None where the loss does not depend on it."""
+        return self._found.get(id(tensor))
+
+    def reach(self, call: Call) -> bool:
+        """Whether an error comes in at a call."""
+        return any(self.of(t) is not None for t in (call.out, *call.last, *call.every))
+
+
+class _Piece(NamedTuple):
+    """A call in the order of its steps, with the rows that are looked at.
+
+    Attributes:
+        x, extras, every: Of the call.
+        seeds: For each state what came in at each step, through `return_all_states`.
+        out: What came in through the output.
+        real, anew: [T, B].
+    """
+
+    x: Tensor
+    extras: tuple[Tensor, ...]
+    every: tuple[Tensor, ...]
+    every_gradients: tuple[Tensor, ...]
+    out: Tensor
+    real: Tensor
+    anew: Tensor
+
+
+def joined(sequence: Carried, gradients: Gradients, rows: Tensor) -> Passage:
+    """The passage of one sequence.
+
+    Args:
+        sequence: Its calls, all of one layer and direction.
+        gradients: Of the loss.
+        rows: Which rows are looked at.
+    """
+    rows = rows.to(sequence.calls[0].inputs.x.device)
+    pieces = [_piece(call, gradients, rows) for call in sequence.calls]
+    started_anew = [~rows_on[rows] for rows_on in sequence.carried]
+    real = torch.cat([p.real for p in pieces])
+    anew = torch.cat([p.anew for p in _with_borders(pieces, started_anew)])
+    order = (~real).to(torch.uint8).argsort(dim=0, stable=True)  # padding last
+
+    def along(parts: Sequence[Tensor]) -> Tensor:
+        whole = torch.cat(list(parts))
+        return whole.gather(0, order.view(*order.shape, *[1] * (whole.dim() - 2)).expand_as(whole))
+
+    def each(name: str) -> tuple[Tensor, ...]:
+        return tuple(
+            along(parts) for parts in zip(*(getattr(p, name) for p in pieces), strict=True)
+        )
+
+    first = sequence.calls[0]
+    job, lengths = _forward(first.job), real.sum(0)
+    inputs = Inputs(
+        x=along([p.x for p in pieces]),
+        states=tuple(_plain(s.index_select(1, rows)) for s in first.inputs.states),
+        initial=tuple(map(_plain, first.inputs.initial)),
+        weights=tuple(map(_plain, first.inputs.weights)),
+        params=tuple(map(_plain, first.inputs.params)),
+        extras=each("extras"),
+        lengths=lengths,
+        reset=along([anew]),
+    )
+    ends = _ends(sequence, gradients, rows, real)
+    every = tuple(a + b for a, b in zip(each("every_gradients"), ends, strict=True))
+    nothing = [None] * len(every)
+    return passage(job, inputs, each("every"), along([p.out for p in pieces]), nothing, every)
+
+
+def _forward(job: Job) -> Job:
+    """The job over steps that already are in order."""
+    if not job.reverse:
+        return job
+    if "forward" not in job.memo:
+        job.memo["forward"] = replace(job, reverse=False, memo={})
+    return job.memo["forward"]
+
+
+def _piece(call: Call, gradients: Gradients, rows: Tensor) -> _Piece:
+    own = call.inputs
+
+    def chosen(a: Tensor) -> Tensor:
+        return _plain(a).index_select(1, rows)
+
+    inputs = own._replace(
+        x=chosen(own.x),
+        extras=tuple(map(chosen, own.extras)),
+        lengths=None if own.lengths is None else own.lengths[rows],
+        reset=None if own.reset is None else own.reset[:, rows],
+    )
+    steps = Steps(call.job, inputs)
+    anew = torch.zeros_like(steps.real) if inputs.reset is None else inputs.reset & steps.real
+    if call.job.reverse:  # the border before step t + 1 is met before t
+        anew = torch.cat([anew[1:], torch.zeros_like(anew[:1])])
+
+    def gradient(a: Tensor) -> Tensor:
+        found = gradients.of(a)
+        found = torch.zeros_like(a) if found is None else found
+        return steps.in_order(chosen(found))
+
+    return _Piece(
+        x=steps.in_order(inputs.x),
+        extras=tuple(map(steps.in_order, inputs.extras)),
+        every=tuple(steps.in_order(chosen(s)) for s in call.every),
+        every_gradients=tuple(map(gradient, call.every)),
+        out=gradient(call.out),
+        real=steps.real,
+        anew=steps.in_order(anew),
+    )
+
+
+def _with_borders(pieces: Sequence[_Piece], started_anew: Sequence[Tensor]) -> list[_Piece]:
+    """Mark the rows that start anew between two calls, at their next real step."""
+    found, waiting = [pieces[0]], torch.zeros_like(pieces[0].real.any(0))
+    for piece, rows in zip(pieces[1:], started_anew, strict=True):
+        waiting = waiting | rows
+        anew = piece.anew.clone()
+        anew[:1] |= waiting & piece.real[:1]
+        waiting = waiting & ~piece.real.any(0)
+        found.append(piece._replace(anew=anew))
+    return found
+
+
+def _ends(sequence: Carried, gradients: Gradients, rows: Tensor, real: Tensor) -> list[Tensor]:
+    """For each state what came in through the last states of the calls, less what went on.
+
+    Shape:
+        each [T, B, w]
+    """
+    found: list[Tensor] = []
+    calls = sequence.calls
+    for i, state in enumerate(calls[0].job.cell.states):
+        like = _plain(calls[0].last[i])
+        depth, width = like.shape[0], like.shape[-1]
+        into = like.new_zeros(real.shape[0] + depth, len(rows), width)
+        done = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
+        for number, call in enumerate(calls):
+            lengths = call.inputs.lengths
+            steps = call.inputs.x.shape[0]
+            done = done + (steps if lengths is None else lengths[rows])
+            own = gradients.of(call.last[i])
+            if own is None or state.clock:
+                continue
+            own = _plain(own)[:, rows]
+            if number + 1 < len(calls):
+                own = own - _went_on(
+                    calls[number + 1], i, sequence.carried[number], gradients, rows
+                )
+            for place in range(depth):  # value `place` was made `depth - place` steps before
+                index = (done + place).view(1, -1, 1).expand(1, -1, width)
+                into.scatter_add_(0, index, own[place : place + 1])
+        found.append(into[depth:])
+    return found
+
+
+def _went_on(call: Call, i: int, carried: Tensor, gradients: Gradients, rows: Tensor) -> Tensor:
+    """What the next call handed back through a state it took over. [D, B, w]."""
+    start = call.inputs.states[i]
+    back = gradients.of(start)
+    back = torch.zeros_like(start) if back is None else back
+    return torch.where(carried.view(1, -1, 1), _plain(back), 0.0)[:, rows]
+
+
+def _plain(a: Tensor) -> Tensor:
+    """A tensor without a graph, in no less than single precision."""
+    if not a.is_floating_point():
+        return a.detach()
+    return a.detach().to(torch.promote_types(a.dtype, torch.float32))

@@ -129,6 +129,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "as for `ContextUse.uses_steps`: the last twentieth of the gain is within the noise of "
         "a batch",
     ),
+    "context_halves": Threshold(
+        0.5,
+        "of the loss with less context",
+        "a reset at every step can cost so much that a twentieth of it hides all that memory is "
+        "for; context that halves what is left of the loss is used",
+    ),
 }
 """By finding; a name with more behind it is a second condition of the same finding."""
 

@@ -53,28 +53,24 @@ class Cliff:
     clipped: list[Point]
 
     @property
-    def wall(self) -> int:
-        """The number of the first update that clipping changes; both walks are one until then."""
-        norms = [point.gradient_norm for point in self.plain]
-        return next((i for i, norm in enumerate(norms) if norm > CLIP_NORM), len(norms) - 1)
-
-    @property
     def leap(self) -> int:
         """The number of the update from the point of plain descent with the longest gradient."""
         return max(range(len(self.plain) - 1), key=lambda i: self.plain[i].gradient_norm)
 
     def as_json(self) -> dict[str, Any]:
-        """The two walks' ends and the longest gradient, as plain numbers."""
+        """The walks as plain numbers; the surface they go on follows from its equation."""
         return {
             "learning_rate": LEARNING_RATE,
             "clip_norm": CLIP_NORM,
-            "updates": len(self.plain) - 1,
-            "start": list(START),
-            "start_error": self.plain[0].error,
-            "longest_gradient": self.plain[self.leap].gradient_norm,
-            "plain_end": self.plain[-1]._asdict(),
-            "clipped_end": self.clipped[-1]._asdict(),
+            "steps": STEPS,
+            "leap": self.leap,
+            "plain": [point._asdict() for point in self.plain],
+            "clipped": [point._asdict() for point in self.clipped],
         }
+
+    def surface(self) -> dict[str, Any]:
+        """The grid and the error on it, as lists."""
+        return {"w": self.w.tolist(), "b": self.b.tolist(), "error": self.error.tolist()}
 
 
 def unit_error(w: Numbers, b: Numbers) -> Error:

@@ -21,7 +21,7 @@ from throughtime.train.loop import make_update
 from throughtime.train.optimise import make_optimiser
 from throughtime.train.state import TrainingState
 
-__all__ = ["NAMES", "UNITS", "CellRow", "Memory", "Vanishing", "VanishingWatch", "vanishing"]
+__all__ = ["NAMES", "UNITS", "CellRow", "Memory", "Vanishing", "VanishingWatch", "memory_of", "vanishing"]
 
 NAMES: Mapping[str, str] = {
     "rnn": "tanh RNN",
@@ -43,13 +43,15 @@ class Memory:
         is_beyond: Whether that is the largest lag there is.
         share_by_lag: The error by lag over that at lag 0, medians over rows.
         share_at_need: The same at the lag that the task needs.
-        bound_factor: beta_W beta_h, where the cell has one matrix and one nonlinearity.
+        bound_by_lag: No share can be above it; None where there is no bound.
+        bound_factor: What the bound is multiplied by at every step, beta_W beta_h of a plain RNN.
     """
 
     horizon_steps: int
     is_beyond: bool
     share_by_lag: list[float]
     share_at_need: float
+    bound_by_lag: list[float | None]
     bound_factor: float | None
 
 
@@ -199,8 +201,10 @@ def _memory(lesson: TaskLesson, model: nn.Module, needs_lag: int, update: int) -
 
 def memory_of(layer: LayerRecord, needs_lag: int) -> Memory:
     """What is shown of a layer's record."""
-    first = layer.error_by_lag[0]
-    share = [error / first if first else math.nan for error in layer.error_by_lag]
+    first = layer.error_by_lag[0] or math.nan
+    share = [error / first for error in layer.error_by_lag]
+    bound = [None if value is None else value / first for value in layer.bound_by_lag]
     return Memory(
-        layer.horizon_steps, layer.is_horizon_beyond, share, share[needs_lag], layer.bound_factor
-    )
+        layer.horizon_steps, layer.is_horizon_beyond, share, share[needs_lag], bound,
+        layer.bound_factor,
+    )  # fmt: skip

@@ -29,6 +29,7 @@ class CellSteps:
         gates: The pre-activation of each gate at every step.
         reads: What each matrix reads, by (gate, number of the read).
         matrices: Each matrix, likewise.
+        inputs, history: As given.
 
     Shape:
         history: each [D, T, B, w]; gates, reads: [T, B, w]
@@ -37,6 +38,7 @@ class CellSteps:
     def __init__(self, job: Job, inputs: Inputs, history: Sequence[Tensor]) -> None:
         cell = job.cell
         self.job, self.depth = job, cell.depth
+        self.inputs, self.history = inputs, tuple(history)
         self.count, self.rows = inputs.x.shape[:2]
         moving = [s for s in cell.states if not s.clock]
         self.states = tuple(s.name for s in moving)
@@ -47,21 +49,38 @@ class CellSteps:
         self._gates = back.gates
         roots = (*self._past.values(), *self._gates.values())
         self._linear = _seeded(roots)
-        self._known = self._coefficients(inputs, history)
+        self._known = self._coefficients()
 
-    def _coefficients(self, inputs: Inputs, history: Sequence[Tensor]) -> dict[Node, Tensor]:
+    def _coefficients(self) -> dict[Node, Tensor]:
         """What the linear part multiplies by, for all steps; and what gates and reads are."""
         cell = self.job.cell
         used = {a: None for n in self._linear for a in n.args if a not in self._linear}
         affines = [n for n in walk(cell.new) if n.op == "affine"]
         wanted = list(used) + affines + [read for n in affines for read in n.args]
-        past = {s.name: h for s, h in zip(cell.states, history, strict=True)}
-        leaf = _leaves(self.job, inputs, past=past)
-        values = evaluate(wanted, self.job.sizes, leaf, self._affine)
-        found = dict(zip(wanted, values, strict=True))
+        found = dict(zip(wanted, self.values(wanted), strict=True))
         self.gates = {gate_name(n): found[n] for n in affines}
         self.reads = {(gate_name(n), i): found[r] for n in affines for i, r in enumerate(n.args)}
         return {n: found[n] for n in used}
+
+    def values(self, nodes: Sequence[Node], part: slice = slice(None)) -> list[Tensor]:
+        """The values of nodes of the step's graph at some steps.
+
+        Shape:
+            each [T, B, w] or, where it depends on params alone, what broadcasts to it
+        """
+        names = [s.name for s in self.job.cell.states]
+        past = dict(zip(names, [h[:, part] for h in self.history], strict=True))
+        extras = tuple(e[part] for e in self.inputs.extras)
+        inputs = self.inputs._replace(x=self.inputs.x[part], extras=extras)
+        leaf = _leaves(self.job, inputs, past=past)
+        return evaluate(nodes, self.job.sizes, leaf, self._affine)
+
+    def of_rows(self, rows: Sequence[int]) -> "CellSteps":
+        """The steps of some rows alone."""
+        index = list(rows)
+        extras = tuple(e[:, index] for e in self.inputs.extras)
+        inputs = self.inputs._replace(x=self.inputs.x[:, index], extras=extras)
+        return CellSteps(self.job, inputs, [h[:, :, index] for h in self.history])
 
     def _affine(self, n: Node, args: list[Tensor]) -> Tensor:
         return _affine(n, args, self.matrices, self._biases)

@@ -8,6 +8,7 @@ from rich import progress as bars
 
 from throughtime.cli import words
 from throughtime.cli.screen import Screen, duration, printable
+from throughtime.flow.monitor import Reading
 from throughtime.train.loop import UpdateRecord, is_due
 from throughtime.train.watch import Plan, Result, Validation, Watch
 
@@ -25,6 +26,7 @@ class Progress(Watch):
 
     def __init__(self, *, json_only: bool) -> None:
         self.screen = Screen(json_only=json_only)
+        self._horizon: Reading | None = None
         self._bar = bars.Progress(
             bars.BarColumn(),
             bars.MofNCompleteColumn(),
@@ -54,6 +56,7 @@ class Progress(Watch):
         self._new_row()
         self.screen.facts(words.plan_rows(plan))
         self.screen.line()
+        self.screen.line(words.units(plan), "dim")
         self.screen.line(words.head(plan), "bold")
         self._bar.start()
         self._task = self._bar.add_task(
@@ -73,6 +76,10 @@ class Progress(Watch):
         if is_due(record.update, self._updates, _ROWS) and not is_validated:
             self._row(record.update, "")
         self._mark_s = time.monotonic()
+
+    def gauged(self, readings: list[Reading]) -> None:
+        """Keep the longest horizon of a layer for the next row."""
+        self._horizon = max(readings, key=lambda r: (r.horizon_steps, r.is_horizon_beyond))
 
     def validated(self, validation: Validation) -> None:
         """Add a row, and the start of the sample."""
@@ -103,6 +110,7 @@ class Progress(Watch):
         passes = words.passes(plan, update)
         self.screen.line(
             f"{update:>8,} {passes:>8} {train:>8} {valid:>8} {rate:>10} {duration(left_s):>8}"
+            f" {words.horizon(self._horizon):>9}"
         )
         self._new_row()
 

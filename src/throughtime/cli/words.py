@@ -3,6 +3,7 @@
 import signal
 
 from throughtime.cli.screen import duration, printable, shell_command
+from throughtime.flow.monitor import Reading
 from throughtime.train.explicit import explicit_command
 from throughtime.train.lesson import Score
 from throughtime.train.loop import Ending
@@ -36,7 +37,19 @@ def metric(plan: Plan) -> str:
 def head(plan: Plan) -> str:
     """The head of the table of a run."""
     rate = plan.lesson.steps + "/s"
-    return f"  update   passes    train    valid {rate:>10}     left   ({metric(plan)})"
+    return f"  update   passes    train    valid {rate:>10}     left    memory"
+
+
+def units(plan: Plan) -> str:
+    """What the columns of the table are in."""
+    return f"train and valid in {metric(plan)}; memory: steps back that an error reaches"
+
+
+def horizon(reading: Reading | None) -> str:
+    """How far back the model learns, in steps; a plus where that is as far as was seen."""
+    if reading is None:
+        return ""
+    return f"{reading.horizon_steps:,}{'+' if reading.is_horizon_beyond else ''}"
 
 
 def passes(plan: Plan, update: int) -> str:
@@ -110,6 +123,8 @@ def result_rows(result: Result) -> list[tuple[str, str]]:
         ]
     if validation is not None and validation.score.sample is not None:
         rows.append(("sample", printable(validation.score.sample).strip()))
+    if result.gauge_share is not None:
+        rows.append(("gauge", f"memory was read in {result.gauge_share:.1%} of the time"))
     return [*rows, ("folder", str(plan.folder)), ("next", _next_command(result))]
 
 

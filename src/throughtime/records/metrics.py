@@ -6,7 +6,7 @@ metrics.jsonl holds one record a line, in the order of the updates:
 
 A line counts when its "\n" is there: what follows the last one was torn by a crash. A run that
 resumes cuts the records beyond its checkpoint, writes them anew, and ends with the file of a
-run that was never broken (times apart), provided that it
+run that was never broken (times and what is read by the clock, "flow", apart), provided that it
 
 - writes the records of an update before it saves the checkpoint of that update, and
 - calls `sync` before it saves, so that losing power takes no record older than the checkpoint.

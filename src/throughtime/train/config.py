@@ -194,6 +194,8 @@ class RunConfig:
     """Stop after so many validations in a row without a better score; 0 for never."""
     save_s: float = 30.0
     """Seconds between two saves, the most that a crash can lose."""
+    gauge_updates: int = 200
+    """Updates after which it is read anew how far back the model learns; 0 for never."""
     seed: int = 0
     """Seed of the weights and of dropout."""
     device: Device = "auto"
@@ -207,6 +209,7 @@ class RunConfig:
         _at_least("sample", self.sample, 0)
         _at_least("seed", self.seed, 0)
         _at_least("patience", self.patience, 0)
+        _at_least("gauge_updates", self.gauge_updates, 0)
         if self.updates is not None:
             _at_least("updates", self.updates, 1)
         _not_negative("save_s", self.save_s)

@@ -115,7 +115,9 @@ class TaskLesson(Lesson):
         return loss
 
 
-def as_task_tensors(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
+def as_task_tensors(
+    batch: Batch, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor, Tensor | None]:
     """Inputs, targets, counted steps and lengths; None for lengths where nothing is padded."""
 
     def moved(part: NDArray[Any]) -> Tensor:

@@ -9,6 +9,7 @@ The sequences of a task are whole, and no state is carried from one update to th
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -78,11 +79,13 @@ def train(
     limits: Limits,
     hooks: Hooks,
     stop: StopRequest,
+    gauge: AbstractContextManager[object] | None = None,
 ) -> Ending:
     """Train on from `state` until the limits, divergence or a request to stop ends it.
 
     Time decides only when to save and, by the guard, whether to stop early: the weights after n
-    updates are the same however often a run was interrupted on the way.
+    updates are the same however often a run was interrupted on the way. `gauge` looks on while an
+    update is made, and changes nothing.
     """
     begun_s = time.monotonic() - state.elapsed_s
     saved_s = time.monotonic()
@@ -90,7 +93,7 @@ def train(
         return Ending.NO_BETTER
     while state.update < limits.updates:
         update_begun_s = time.monotonic()
-        record = make_update(state, lesson, config, limits.updates)
+        record = make_update(state, lesson, config, limits.updates, gauge)
         state.updating_s += time.monotonic() - update_begun_s
         state.elapsed_s = time.monotonic() - begun_s
         hooks.updated(record)
@@ -111,12 +114,17 @@ def is_due(update: int, updates: int, times: int) -> bool:
 
 
 def make_update(
-    state: TrainingState, lesson: Lesson, config: OptimiserConfig, updates: int
+    state: TrainingState,
+    lesson: Lesson,
+    config: OptimiserConfig,
+    updates: int,
+    gauge: AbstractContextManager[object] | None = None,
 ) -> UpdateRecord:
     """Make the update that comes after `state.update` earlier ones, of `updates` in all."""
-    loss, hx = lesson.loss(state.model, state.hx, state.update)
-    state.optimiser.zero_grad()
-    loss.backward()
+    with gauge or nullcontext():
+        loss, hx = lesson.loss(state.model, state.hx, state.update)
+        state.optimiser.zero_grad()
+        loss.backward()
 
     rate = learning_rate(config, state.update, updates)
     for group in state.optimiser.param_groups:

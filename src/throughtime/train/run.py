@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from throughtime.errors import CheckpointError, ConfigError, DataError
+from throughtime.flow.monitor import Monitor, Reading
 from throughtime.records import (
     MetricsLog,
     RunFolder,
@@ -105,6 +106,7 @@ class _Run:
         self.baselines: dict[str, float] = {}
         self.validations: list[Validation] = []
         self.update_s: float | None = None
+        self.gauge: Monitor | None = None
 
     def complete(self) -> Result:
         found = self._find_checkpoint()
@@ -117,8 +119,9 @@ class _Run:
         with self._open_log() as self.log, StopRequest() as stop:
             hooks = Hooks(self._updated, self._validate, self._save)
             ending = loop.train(
-                self.state, self.lesson, self.config.optimiser, self._limits(), hooks, stop
-            )
+                self.state, self.lesson, self.config.optimiser, self._limits(), hooks, stop,
+                self._gauge(),
+            )  # fmt: skip
             test = None
             if ending is not Ending.INTERRUPTED:
                 if not self._is_validated():
@@ -219,6 +222,21 @@ class _Run:
             return MetricsLog.resume(self.folder.metrics, self.state.update)
         return MetricsLog.create(self.folder.metrics)
 
+    def _gauge(self) -> Monitor | None:
+        """What looks on how far back the model learns."""
+        every = self.config.run.gauge_updates
+        if not every:
+            return None
+        self.gauge = Monitor(self.state.model, every_updates=every, told=self._read)
+        return self.gauge
+
+    def _read(self, readings: list[Reading]) -> None:
+        for reading in readings:
+            values = asdict(replace(reading, update=self.state.update + 1))
+            del values["clipped_share"]  # the records of the updates tell it
+            self.log.append("flow", values.pop("update"), values)
+        self.watch.gauged(readings)
+
     def _updated(self, record: UpdateRecord) -> None:
         values = asdict(record)
         values[self.lesson.loss_name] = values.pop("loss")
@@ -306,6 +324,7 @@ class _Run:
             validation=self._validation(),
             test=test,
             signal_number=stop.signal_number,
+            gauge_share=None if self.gauge is None else self.gauge.cost_share,
         )
 
     def _validation(self) -> Validation | None:

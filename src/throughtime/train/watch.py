@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from throughtime.flow.monitor import Reading
 from throughtime.train.config import TrainConfig
 from throughtime.train.lesson import Lesson, Score
 from throughtime.train.loop import Ending, UpdateRecord
@@ -57,6 +58,7 @@ class Result:
         validation: Of the weights that are kept: the last ones, or the best.
         test: Their score on the test part, where there is one and the run has come to its end.
         signal_number: The signal that ended it, if one did.
+        gauge_share: What the gauge of the memory took of the time; None without one.
     """
 
     plan: Plan
@@ -67,6 +69,7 @@ class Result:
     validation: Validation | None
     test: Score | None
     signal_number: int | None
+    gauge_share: float | None = None
 
 
 class Watch:
@@ -77,6 +80,9 @@ class Watch:
 
     def updated(self, record: UpdateRecord) -> None:
         """An update was made."""
+
+    def gauged(self, readings: list[Reading]) -> None:
+        """How far back the model learns was read, for each of its layers."""
 
     def validated(self, validation: Validation) -> None:
         """The validation part was scored."""

@@ -10,7 +10,18 @@ from torch import Tensor
 from throughtime.engine import Inputs, Job
 from throughtime.engine.job import fresh_states
 
-__all__ = ["Call", "Runner", "Sequence_", "all_states", "kept", "largest_difference", "tapped"]
+__all__ = [
+    "Call",
+    "Gradients",
+    "Runner",
+    "Sequence_",
+    "all_states",
+    "forward_job",
+    "kept",
+    "largest_difference",
+    "plain",
+    "tapped",
+]
 
 Sequence_ = Callable[[Job, Inputs], tuple[Tensor, ...]]
 Runner = Callable[[Any, int, Job, Inputs, Sequence_], tuple[Tensor, ...]]
@@ -65,9 +76,48 @@ class Call:
         """What each state is where a sequence begins, to be broadcast to [D, B, w]."""
         return [f.detach() for f in fresh_states(self.job, self.inputs)]
 
+    def steps(self) -> Tensor:
+        """How many real steps each row has. [B]."""
+        x, lengths = self.inputs.x, self.inputs.lengths
+        if lengths is not None:
+            return lengths
+        return torch.full((x.shape[1],), x.shape[0], device=x.device)
+
     def taps(self) -> list[Tensor]:
         """The tensors whose gradients are wanted."""
-        return [self.out, *self.last, *self.every, *self.inputs.states]
+        return [*self.arrived(), *self.inputs.states]
+
+    def arrived(self) -> list[Tensor]:
+        """The tensors through which an error comes in."""
+        return [self.out, *self.last, *self.every]
+
+
+class Gradients:
+    """The gradients of the loss with respect to all that was kept of some calls."""
+
+    def __init__(self, loss: Tensor, calls: Sequence[Any]) -> None:
+        taps = {id(t): t for call in calls for t in call.taps() if t.requires_grad}
+        found = (
+            torch.autograd.grad(loss, list(taps.values()), allow_unused=True, retain_graph=True)
+            if taps
+            else ()
+        )
+        self._found = dict(zip(taps, found, strict=True))
+
+    def of(self, tensor: Tensor) -> Tensor | None:
+        """dE/d tensor; None where the loss does not depend on it."""
+        return self._found.get(id(tensor))
+
+    def reach(self, call: Any) -> bool:
+        """Whether an error comes in at a call."""
+        return any(self.of(t) is not None for t in call.arrived())
+
+
+def plain(a: Tensor) -> Tensor:
+    """A tensor without a graph, in no less than single precision."""
+    if not a.is_floating_point():
+        return a.detach()
+    return a.detach().to(torch.promote_types(a.dtype, torch.float32))
 
 
 def all_states(job: Job) -> Job:
@@ -77,6 +127,15 @@ def all_states(job: Job) -> Job:
     if "all states" not in job.memo:
         job.memo["all states"] = replace(job, all_states=True, memo={})
     return job.memo["all states"]
+
+
+def forward_job(job: Job) -> Job:
+    """The job over steps that already are in order."""
+    if not job.reverse:
+        return job
+    if "forward" not in job.memo:
+        job.memo["forward"] = replace(job, reverse=False, memo={})
+    return job.memo["forward"]
 
 
 def tapped(state: Tensor) -> Tensor:

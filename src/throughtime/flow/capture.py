@@ -5,7 +5,7 @@ forward, which runs beside it for comparison. The values that the model goes on 
 the gradients of the user's loss are gradients of what was kept.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -15,10 +15,13 @@ from torch import Tensor, nn
 from throughtime import engine as engines
 from throughtime.engine import Inputs, Job
 from throughtime.errors import ConfigError, ShapeError
-from throughtime.flow.calls import Call, Sequence_, all_states, kept, largest_difference
-from throughtime.flow.joined import Gradients, joined
-from throughtime.flow.loops import Changed, sequences
+from throughtime.flow.calls import Call, Gradients, Sequence_, all_states, kept, largest_difference
+from throughtime.flow.function_steps import StepCall, called, joined_steps
+from throughtime.flow.joined import joined
+from throughtime.flow.loops import Carried, Changed, sequences
 from throughtime.flow.passage import Passage
+from throughtime.flow.schedule import Schedule
+from throughtime.flow.step_modules import StepModules
 from throughtime.flow.torch_modules import (
     CELLS,
     LAYERS,
@@ -26,6 +29,7 @@ from throughtime.flow.torch_modules import (
     cell_job,
     fork,
     kind_of,
+    observed,
     replaced,
     run_module,
     take,
@@ -34,7 +38,10 @@ from throughtime.nn.stack import Stack
 
 __all__ = ["Watch", "watching"]
 
-_LOOKED_FOR = "throughtime's layers, nn.RNN, nn.LSTM, nn.GRU, and nn.*Cell called in a loop"
+_LOOKED_FOR = (
+    "throughtime's layers, nn.RNN, nn.LSTM, nn.GRU, nn.*Cell called in a loop, and modules whose "
+    "output comes back as their next input"
+)
 
 
 class Watch:
@@ -43,21 +50,29 @@ class Watch:
     Attributes:
         model: What to compute the loss with.
         refused: What could not be examined, and why, by name.
+        steps: The modules that may be steps of the user's own.
     """
 
     def __init__(self, model: Any) -> None:
-        self.model = model
+        self.model, self._given = model, model
         self.refused: dict[str, str] = {}
         self._calls: list[Call] = []
-        named = list(model.named_modules())
-        inside = {
-            id(m) for _, s in named if isinstance(s, Stack) for m in s.modules() if m is not s
-        }
-        self._modules = {
-            id(module): (name.replace("_orig_mod.", "").removesuffix("_orig_mod"), module)
-            for name, module in named
-            if isinstance(module, (Stack, *LAYERS, *CELLS)) and id(module) not in inside
-        }
+        self._function_calls: list[StepCall] = []
+        self._modules = _recurrent(model) if isinstance(model, nn.Module) else {}
+        self.steps = StepModules(_candidates(model, self._modules))
+        if not isinstance(model, nn.Module):
+            if not callable(model):
+                raise ConfigError(
+                    f"the model is a {type(model).__name__}; expected an nn.Module, or a function "
+                    f"f(x_t, state) -> state."
+                )
+            self.model = self._function_step
+
+    def _function_step(self, x: Any, state: Any) -> Any:
+        """Take a step of a callable, and keep what it did."""
+        call, handed = called(self._given, x, state, first=not self._function_calls)
+        self._function_calls.append(call)
+        return handed
 
     @property
     def stacks(self) -> list[Stack]:
@@ -143,7 +158,12 @@ class Watch:
             ShapeError: the loss is no scalar.
         """
         _check_loss(loss)
-        found = self._sequences()
+        found = [*self._sequences(), *self._step_sequences()]
+        if not found and not self._modules:
+            raise ConfigError(
+                f"found no recurrent layer in {type(self._given).__name__}; looked for "
+                f"{_LOOKED_FOR}."
+            )
         gradients = Gradients(loss, [c for _, _, s in found for c in s.calls])
         passages: list[Passage] = []
         for name, kind, sequence in found:
@@ -152,41 +172,113 @@ class Watch:
                 continue
             chosen = _chosen(sequence.calls[0].rows, rows, seed)
             error = max(call.replay_error for call in sequence.calls)
-            passages.append(joined(sequence, gradients, chosen).named(name, kind, error))
+            join = joined if isinstance(sequence.calls[0], Call) else joined_steps
+            passages.append(join(sequence, gradients, chosen).named(name, kind, error))
         return passages
 
-    def _sequences(self) -> list[tuple[str, str, Any]]:
-        """Each layer, direction and sequence: its name, its kind, its calls."""
-        if not self._modules:
-            raise ConfigError(
-                f"found no recurrent layer in {type(self.model).__name__}; looked for "
-                f"{_LOOKED_FOR}."
-            )
+    def schedule(self) -> Schedule:
+        """Where in its sequence each call stood; what `resetting` needs of models that step."""
+        found = Schedule()
+        for key, calls in self._groups().items():
+            try:
+                apart = sequences(calls)
+            except Changed:  # whatever was done to it in between, it goes on
+                apart = [Carried(calls)]
+            found.add(key, calls, apart)
+        if self._function_calls:
+            key = self._function_calls[0].key
+            found.add(key, self._function_calls, sequences(self._function_calls))
+        self.steps.schedule(found, self._examined())
+        return found
+
+    def _groups(self) -> dict[tuple[int, int, bool], list[Call]]:
+        """The calls of each layer and direction."""
         groups: dict[tuple[int, int, bool], list[Call]] = {}
         for call in self._calls:
             groups.setdefault(call.key, []).append(call)
+        return groups
+
+    def _sequences(self) -> list[tuple[str, str, Carried]]:
+        """Each layer, direction and sequence: its name, its kind, its calls."""
+        groups = self._groups()
         called = {key[0] for key in groups}
         for key, (path, module) in self._modules.items():
             if key not in called:
                 self.refused[path or type(module).__name__] = "it was not called"
-        found = []
+        found: list[tuple[str, str, Carried]] = []
         for calls in groups.values():
             name, kind = self._name(calls[0]), _kind(calls[0].owner)
             try:
-                apart = sequences(calls)
+                found += _numbered(name, kind, sequences(calls))
             except Changed as reason:
                 self.refused[name] = str(reason)
-                continue
-            for number, sequence in enumerate(apart, 1):
-                suffix = f" call {number}" if len(apart) > 1 else ""
-                found.append((f"{name}{suffix}", kind, sequence))
         return found
+
+    def _step_sequences(self) -> list[tuple[str, str, Carried]]:
+        """The same for steps of the user's own."""
+        if self._function_calls:
+            name = getattr(self._given, "__name__", type(self._given).__name__)
+            return _numbered(name, "function", sequences(self._function_calls))
+        found: list[tuple[str, str, Carried]] = []
+        for path, module, apart in self.steps.sequences(self._examined()):
+            kind = type(module).__name__
+            found += _numbered(path or kind, kind, apart)
+            for part, own in self._modules.values():  # what it does with its parts is seen as well
+                if any(own is m for m in module.modules()):
+                    self.refused.pop(part or type(own).__name__, None)
+        return found
+
+    def _examined(self) -> list[nn.Module]:
+        """The known layers that can be followed; what a whole does to others, it is seen to do."""
+        followed: dict[int, bool] = {}
+        for (owner, _, _), calls in self._groups().items():
+            try:
+                sequences(calls)
+            except Changed:
+                followed[owner] = False
+            followed.setdefault(owner, True)
+        return [m for key, (_, m) in self._modules.items() if followed.get(key)]
 
     def _name(self, call: Call) -> str:
         path, module = self._modules[id(call.owner)]
         layers = getattr(module, "num_layers", 1)
         layer = f" l{call.layer}" if layers > 1 else ""
         return (path or type(module).__name__) + layer + (" reverse" if call.job.reverse else "")
+
+
+def _recurrent(model: nn.Module) -> dict[int, tuple[str, nn.Module]]:
+    """The layers and cells that are known, with their names, by identity."""
+    named = list(model.named_modules())
+    inside = {id(m) for _, s in named if isinstance(s, Stack) for m in s.modules() if m is not s}
+    return {
+        id(module): (_path(name), module)
+        for name, module in named
+        if isinstance(module, (Stack, *LAYERS, *CELLS)) and id(module) not in inside
+    }
+
+
+def _candidates(model: Any, known: dict[int, Any]) -> dict[str, nn.Module]:
+    """Modules that may be steps of the user's own, by name."""
+    if not isinstance(model, nn.Module):
+        return {}
+    inside = {id(m) for _, own in known.values() for m in own.modules()}
+    return {
+        _path(name): module
+        for name, module in model.named_modules()
+        if id(module) not in inside
+        and not type(module).__module__.startswith(("torch.nn.", "torch._dynamo"))
+        and any(True for _ in module.parameters())
+    }
+
+
+def _path(name: str) -> str:
+    """A module's name without what torch.compile adds to it."""
+    return name.replace("_orig_mod.", "").removesuffix("_orig_mod")
+
+
+def _numbered(name: str, kind: str, apart: list[Carried]) -> list[tuple[str, str, Carried]]:
+    several = len(apart) > 1
+    return [(f"{name} call {n}" if several else name, kind, s) for n, s in enumerate(apart, 1)]
 
 
 def _kind(module: nn.Module) -> str:
@@ -226,7 +318,8 @@ def watching(model: Any) -> Iterator[Watch]:
     """Watch the recurrent layers of a model while its loss is computed.
 
     Args:
-        model: Any nn.Module.
+        model: Any nn.Module; or a function f(x_t, state) -> state, a tensor or a tuple of them,
+            which the loss must then call as `watch.model`.
 
     Returns:
         A context that gives a `Watch`. The values and gradients are the model's own up to
@@ -244,20 +337,6 @@ def watching(model: Any) -> Iterator[Watch]:
     with ExitStack() as stack:
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         stack.enter_context(replaced(watch.forward, (*LAYERS, *CELLS)))
-        stack.enter_context(_observed(watch.stacks, watch.own_layer))
+        stack.enter_context(watch.steps.watched())
+        stack.enter_context(observed(watch.stacks, watch.own_layer))
         yield watch
-
-
-@contextmanager
-def _observed(stacks: Sequence[Stack], observer: Any) -> Iterator[None]:
-    before = [s._observer for s in stacks]
-    try:
-        for s in stacks:
-            s._observer = observer
-        yield
-    finally:
-        for s, old in zip(stacks, before, strict=True):
-            if old is None:
-                del s._observer
-            else:
-                s._observer = old

@@ -1,40 +1,18 @@
 """How do the calls of one sequence become one passage? Their steps one after the other."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from throughtime.engine import Inputs, Job
+from throughtime.engine import Inputs
 from throughtime.engine.steps import Steps
-from throughtime.flow.calls import Call
+from throughtime.flow.calls import Call, Gradients, forward_job, plain
 from throughtime.flow.loops import Carried
 from throughtime.flow.passage import Passage, passage
 
-__all__ = ["Gradients", "joined"]
-
-
-class Gradients:
-    """The gradients of the loss with respect to all that was kept of some calls."""
-
-    def __init__(self, loss: Tensor, calls: Sequence[Call]) -> None:
-        taps = {id(t): t for call in calls for t in call.taps() if t.requires_grad}
-        found = (
-            torch.autograd.grad(loss, list(taps.values()), allow_unused=True, retain_graph=True)
-            if taps
-            else ()
-        )
-        self._found = dict(zip(taps, found, strict=True))
-
-    def of(self, tensor: Tensor) -> Tensor | None:
-        """dE/d tensor; None where the loss does not depend on it."""
-        return self._found.get(id(tensor))
-
-    def reach(self, call: Call) -> bool:
-        """Whether an error comes in at a call."""
-        return any(self.of(t) is not None for t in (call.out, *call.last, *call.every))
+__all__ = ["joined"]
 
 
 class _Piece(NamedTuple):
@@ -81,13 +59,13 @@ def joined(sequence: Carried, gradients: Gradients, rows: Tensor) -> Passage:
         )
 
     first = sequence.calls[0]
-    job, lengths = _forward(first.job), real.sum(0)
+    job, lengths = forward_job(first.job), real.sum(0)
     inputs = Inputs(
         x=along([p.x for p in pieces]),
-        states=tuple(_plain(s.index_select(1, rows)) for s in first.inputs.states),
-        initial=tuple(map(_plain, first.inputs.initial)),
-        weights=tuple(map(_plain, first.inputs.weights)),
-        params=tuple(map(_plain, first.inputs.params)),
+        states=tuple(plain(s.index_select(1, rows)) for s in first.inputs.states),
+        initial=tuple(map(plain, first.inputs.initial)),
+        weights=tuple(map(plain, first.inputs.weights)),
+        params=tuple(map(plain, first.inputs.params)),
         extras=each("extras"),
         lengths=lengths,
         reset=along([anew]),
@@ -98,20 +76,11 @@ def joined(sequence: Carried, gradients: Gradients, rows: Tensor) -> Passage:
     return passage(job, inputs, each("every"), along([p.out for p in pieces]), nothing, every)
 
 
-def _forward(job: Job) -> Job:
-    """The job over steps that already are in order."""
-    if not job.reverse:
-        return job
-    if "forward" not in job.memo:
-        job.memo["forward"] = replace(job, reverse=False, memo={})
-    return job.memo["forward"]
-
-
 def _piece(call: Call, gradients: Gradients, rows: Tensor) -> _Piece:
     own = call.inputs
 
     def chosen(a: Tensor) -> Tensor:
-        return _plain(a).index_select(1, rows)
+        return plain(a).index_select(1, rows)
 
     inputs = own._replace(
         x=chosen(own.x),
@@ -161,7 +130,7 @@ def _ends(sequence: Carried, gradients: Gradients, rows: Tensor, real: Tensor) -
     found: list[Tensor] = []
     calls = sequence.calls
     for i, state in enumerate(calls[0].job.cell.states):
-        like = _plain(calls[0].last[i])
+        like = plain(calls[0].last[i])
         depth, width = like.shape[0], like.shape[-1]
         into = like.new_zeros(real.shape[0] + depth, len(rows), width)
         done = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
@@ -172,7 +141,7 @@ def _ends(sequence: Carried, gradients: Gradients, rows: Tensor, real: Tensor) -
             own = gradients.of(call.last[i])
             if own is None or state.clock:
                 continue
-            own = _plain(own)[:, rows]
+            own = plain(own)[:, rows]
             if number + 1 < len(calls):
                 own = own - _went_on(
                     calls[number + 1], i, sequence.carried[number], gradients, rows
@@ -189,11 +158,4 @@ def _went_on(call: Call, i: int, carried: Tensor, gradients: Gradients, rows: Te
     start = call.inputs.states[i]
     back = gradients.of(start)
     back = torch.zeros_like(start) if back is None else back
-    return torch.where(carried.view(1, -1, 1), _plain(back), 0.0)[:, rows]
-
-
-def _plain(a: Tensor) -> Tensor:
-    """A tensor without a graph, in no less than single precision."""
-    if not a.is_floating_point():
-        return a.detach()
-    return a.detach().to(torch.promote_types(a.dtype, torch.float32))
+    return torch.where(carried.view(1, -1, 1), plain(back), 0.0)[:, rows]

@@ -5,13 +5,12 @@ from the initial state, or from a state that owes nothing to an earlier one (a c
 state), begins a sequence. Rows of a carried state that were set back to the initial one start anew.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
-
-from throughtime.flow.calls import Call
 
 __all__ = ["Carried", "Changed", "sequences"]
 
@@ -25,18 +24,19 @@ class Carried:
     """The calls of one sequence, and which rows each of them took over from the one before.
 
     Attributes:
-        calls: In order of time.
+        calls: In order of time; of a layer (`calls.Call`), or steps of the user's own
+            (`function_steps.StepCall`).
         carried: For each call but the first; a row that was not carried over started anew.
 
     Shape:
         carried: each [B], bool
     """
 
-    calls: list[Call]
+    calls: list[Any]
     carried: list[Tensor] = field(default_factory=list)
 
 
-def sequences(calls: Iterable[Call]) -> list[Carried]:
+def sequences(calls: Sequence[Any]) -> list[Carried]:
     """Put the calls of one layer and direction together.
 
     Raises:
@@ -62,7 +62,7 @@ def sequences(calls: Iterable[Call]) -> list[Carried]:
     return sorted(found, key=lambda s: order[id(s.calls[0])])
 
 
-def _taken_over(before: Call, call: Call) -> Tensor | None:
+def _taken_over(before: Any, call: Any) -> Tensor | None:
     """Which rows go on; None if the call is no continuation at all. [B]."""
     pairs = list(zip(before.last, call.given, strict=True))
     if not call.attached or any(a.shape != b.shape for a, b in pairs):
@@ -78,7 +78,7 @@ def _rows_alike(pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
     return torch.stack(found).all(0)
 
 
-def _is_made_from(call: Call, earlier: list[Call]) -> bool:
+def _is_made_from(call: Any, earlier: list[Any]) -> bool:
     """Whether a call's state depends on the last states of earlier ones."""
     ends = {t.grad_fn for e in earlier for t in e.handed}
     left = [s.grad_fn for s in call.given if s.grad_fn is not None]

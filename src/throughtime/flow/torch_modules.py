@@ -5,7 +5,7 @@ layout, so that the same seed gives the same masks. Where it is another one (cuD
 module is compared with torch's native implementation.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -25,6 +25,7 @@ from throughtime.nn import single
 from throughtime.nn.lengths import pack_like, unpack
 from throughtime.nn.named import elman
 from throughtime.nn.parameters import names_of
+from throughtime.nn.stack import Stack
 
 __all__ = [
     "CELLS",
@@ -34,6 +35,7 @@ __all__ = [
     "cell_job",
     "fork",
     "kind_of",
+    "observed",
     "replaced",
     "run_module",
     "take",
@@ -71,6 +73,22 @@ def replaced(forward: Callable[..., Any], classes: tuple[type, ...]) -> Iterator
             known.forward = original
 
 
+@contextmanager
+def observed(stacks: Sequence[Stack], observer: Any) -> Iterator[None]:
+    """Have some of our layers run by an observer."""
+    before = [s.observer for s in stacks]
+    try:
+        for s in stacks:
+            s.observer = observer
+        yield
+    finally:
+        for s, old in zip(stacks, before, strict=True):
+            if old is None:
+                del s.observer
+            else:
+                s.observer = old
+
+
 def _cell(module: nn.RNNBase) -> Cell:
     if module.mode == "LSTM":
         return CATALOGUE["lstm_projection" if module.proj_size else "lstm"]
@@ -82,7 +100,7 @@ def _layers(module: nn.RNNBase) -> list[tuple[Job, tuple[Tensor, ...]]]:
     cell, directions = _cell(module), 1 + module.bidirectional
     biases: Biases = "two" if module.bias else "none"
     # What forward reads; an attribute of the same name may be another tensor (parametrizations).
-    weights = dict(zip(module._flat_weights_names, module._flat_weights, strict=True))
+    weights = dict(zip(module._flat_weights_names, module._flat_weights, strict=True))  # pyright: ignore[reportPrivateUsage]
     output = directions * (module.proj_size or module.hidden_size)
     found = []
     for layer in range(module.num_layers):
@@ -118,14 +136,13 @@ class Taken:
 
 def take(module: nn.RNNBase, input: Any, hx: Any) -> Taken:
     """Undo the layout of a call's arguments, which the module itself has checked."""
-    packed = input if isinstance(input, PackedSequence) else None
-    lengths, batched = None, packed is not None or input.dim() == 3
-    if packed is not None:
-        # Whatever `batch_first` says, a packed sequence has the time first.
+    packed, lengths, batched = None, None, True
+    if isinstance(input, PackedSequence):  # time-major, whatever `batch_first` says
+        packed = input
         x, lengths = unpack(packed)
         lengths = lengths.to(x.device)
-    elif not batched:
-        x = input.unsqueeze(1)
+    elif input.dim() == 2:
+        x, batched = input.unsqueeze(1), False
     else:
         x = input.transpose(0, 1) if module.batch_first else input
     count = module.num_layers * (1 + module.bidirectional)

@@ -44,10 +44,10 @@ class Stack(nn.Module):
         cell: The recurrence.
         num_layers, dropout, bidirectional, engine, init, weight_drop, activation_l1, omega,
             connections: As in `Recurrent`.
+        observer: What stands between the layers and their engine, if anything does.
         _runs: Each layer and direction.
         _joined: The layers whose input goes past them, too, with their width.
         _penalties: What they were when last computed.
-        _observer: What stands between the layers and their engine, if anything does.
     """
 
     cell: Cell
@@ -60,10 +60,10 @@ class Stack(nn.Module):
     activation_l1: float
     omega: float
     connections: connections.Connections
+    observer: Observer | None = None
     _runs: list[Run]
     _joined: dict[int, int]
     _penalties: Penalties
-    _observer: Observer | None = None
 
     @property
     def directions(self) -> int:
@@ -144,10 +144,10 @@ class Stack(nn.Module):
                 return with_omega(job, inputs, self.engine, Penalty(self.omega, *log))
             return engines.run(job, inputs, self.engine)
 
-        if self._observer is None:
+        if self.observer is None:
             found = sequence(job, inputs)
         else:
-            found = self._observer(self, run.layer, job, inputs, sequence)
+            found = self.observer(self, run.layer, job, inputs, sequence)
         if self._learning and self.activation_l1:
             found = with_activation_l1(found, batch.lengths, Penalty(self.activation_l1, *log))
         out, *states = found

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Demo"]
 
-_WIDTHS = (16, 15, 8, 14, 13, 8, 6)
+_WIDTHS = (16, 10, 8, 12, 10, 9, 9)
 _PAGE = "vanishing.html"
 
 
@@ -103,8 +103,7 @@ def _show(screen: "Screen", results: dict[str, Any], page: Path) -> None:
 
     need = results["needs_lag"]
     screen.line()
-    heads = ("", "horizon, steps:", "", f"share at {need}:", "", "test", "")
-    screen.line(_row(heads), "bold")
+    screen.line(f"{'':16}{'horizon, steps':>18}{f'share at lag {need}':>22}", "bold")
     screen.line(_row(("cell", "before", "after", "before", "after", "wrong", "solved")), "bold")
     for cells in words.cells_of(results):
         screen.line(_row(cells))

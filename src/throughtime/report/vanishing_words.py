@@ -5,15 +5,7 @@ from typing import Any
 
 __all__ = ["COLUMNS", "cells_of", "cliff_sentence", "compare_command", "horizon", "sentences"]
 
-COLUMNS = (
-    "cell",
-    "horizon before",
-    "after",
-    "share before",
-    "share after",
-    "wrong",
-    "solved",
-)
+COLUMNS = ("cell", "horizon before", "after", "share before", "share after", "wrong", "solved")
 """Steps; of the error at lag 0, at the lag that the task needs; of the test sequences."""
 
 Results = Mapping[str, Any]
@@ -32,13 +24,17 @@ def cells_of(results: Results) -> list[tuple[str, ...]]:
             row["name"],
             horizon(row, "before"),
             horizon(row, "after"),
-            f"{row['share_at_need_before']:.0e}",
-            f"{row['share_at_need_after']:.0e}",
+            _share(row["share_at_need_before"]),
+            _share(row["share_at_need_after"]),
             f"{row['wrong_share']:.1%}",
             "yes" if row["is_solved"] else "no",
         )
         for row in results["rows"]
     ]
+
+
+def _share(value: float) -> str:
+    return f"{value:.2g}" if 1e-3 <= value < 1e3 else f"{value:.1e}"
 
 
 def sentences(results: Results) -> list[str]:
@@ -48,6 +44,7 @@ def sentences(results: Results) -> list[str]:
         _reach(results, "after", f"after {results['updates']:,} updates"),
         *(_bound(results, when) for when in ("before", "after")),
         _solved(results),
+        *_unlearnt(results),
     ]
 
 
@@ -74,8 +71,8 @@ def _bound(results: Results, when: str) -> str:
     )
     return (
         f"The bound of the {row['name']} {when} training is {factor:.3g} a step, {said}: over "
-        f"{need} steps it allows {bound:.1e} of an error, and {row[f'share_at_need_{when}']:.1e} "
-        "was measured."
+        f"{need} steps it allows {_share(bound)} times an error, and "
+        f"{_share(row[f'share_at_need_{when}'])} times was measured."
     )
 
 
@@ -87,6 +84,21 @@ def _solved(results: Results) -> str:
         scores = ", ".join(f"{row['name']} {row['score']:.3f}" for row in no)
         said += f" Not solved: {scores} nats, where {results['baseline']:.3f} needs no memory."
     return said
+
+
+def _unlearnt(results: Results) -> list[str]:
+    """That an error arrives is not yet that it is learnt from."""
+    rows = [
+        row
+        for row in results["rows"]
+        if row["horizon_after_steps"] >= results["needs_lag"] and not row["is_solved"]
+    ]
+    return [
+        f"In the {row['name']} an error reaches the needed lag after training "
+        f"({_share(row['share_at_need_after'])} times its size at lag 0), and yet the task is "
+        "not solved: a long horizon is needed, not enough."
+        for row in rows
+    ]
 
 
 def compare_command(results: Results) -> str:

@@ -61,12 +61,12 @@ def test_the_plain_view_has_plan_table_and_result_in_80_columns(
         assert len(line) <= 80 or str(tmp_path) in line, line
         assert line == line.rstrip()
     words = re.findall(r"^(\w[\w ]*?)  +\S", printed.out, flags=re.MULTILINE)
-    order = "text baselines model engine plan folder same\u0020as ended score folder next"
+    order = "text baselines model engine plan folder same\u0020as ended score gauge folder next"
     assert [w for w in words if w in order.replace("same as", "same_as").replace("_", " ")] == [
         "text", "baselines", "model", "engine", "plan", "folder", "same as", "ended", "score",
-        "folder", "next",
+        "gauge", "folder", "next",
     ]  # fmt: skip
-    rows = re.findall(r"^ +(\d+) +[\d.]+ +[\d.]+ +([\d.]+)? +[\d,]+ +\S+$", printed.out, re.M)
+    rows = re.findall(r"^ +(\d+) +[\d.]+ +[\d.]+ +([\d.]+)? +[\d,]+ +\S+ +\d+\+?$", printed.out, re.M)
     assert [int(update) for update, _ in rows] == list(range(1, 13))
     assert [int(update) for update, valid in rows if valid] == [6, 12]
     assert "throughtime generate run --prompt" in printed.out
@@ -81,7 +81,7 @@ def test_a_terminal_gets_a_bar_and_colours_beside_the_same_lines(
     shown = capsys.readouterr().out
     assert "12/12" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
-    rows = re.findall(r"^.*? +(\d+) +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+ +\S+$", shown, re.MULTILINE)
+    rows = re.findall(r"^.*? +(\d+) +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+ +\S+ +\d+\+?$", shown, re.MULTILINE)
     assert [int(update) for update in rows] == [6, 12]
 
 

@@ -61,7 +61,8 @@ def crash(config, out, update):
 
 
 def records(folder):
-    return read_metrics(folder / "metrics.jsonl")
+    """All but what the gauge read, which goes by the clock."""
+    return [r for r in read_metrics(folder / "metrics.jsonl") if r["kind"] != "flow"]
 
 
 # --- What a run leaves --------------------------------------------------------------------------
@@ -397,7 +398,10 @@ def test_a_run_goes_on_from_another_working_folder(text, tmp_path, monkeypatch):
 def test_metrics_hold_what_a_diagnosis_needs(text, tmp_path):
     start_run(tiny_config(text), tmp_path / "run")
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
-    first = json.loads(lines[0])
+    gauge = json.loads(lines[0])
+    assert gauge.keys() >= {"layer", "horizon_steps", "lags", "error_at_lags"}
+    assert (gauge["kind"], gauge["update"]) == ("flow", 1)
+    first = json.loads(lines[1])
     assert first.keys() >= {"loss_nats", "learning_rate", "gradient_norm", "is_clipped"}
     norms = np.array([json.loads(line).get("gradient_norm", 1.0) for line in lines])
     assert (norms > 0).all()

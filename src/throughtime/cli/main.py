@@ -17,6 +17,7 @@ import tyro
 
 from throughtime.cli.command import Command
 from throughtime.cli.compare import Compare
+from throughtime.cli.cure import Cure
 from throughtime.cli.demo import Demo
 from throughtime.cli.doctor import Doctor
 from throughtime.cli.evaluate import Evaluate
@@ -32,6 +33,7 @@ _VERBS: dict[str, type[Command]] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "compare": Compare,
+    "cure": Cure,
     "demo": Demo,
     "tasks": Tasks,
     "doctor": Doctor,

@@ -89,7 +89,7 @@ _UNKNOWN = object()
 
 def _init(facts: Facts, *, matrix: str | None = None, keep: str | None = None) -> Options:
     """Weights that start otherwise; the part of the old start that is not replaced stays."""
-    old = [text for text in facts.options.get("init", ()) if "," not in text]
+    old = [part.strip() for text in facts.options.get("init", ()) for part in text.split(",")]
     kept_biases = [text for text in old if text.split(":")[0] in _KEEP_INITS]
     kept_matrices = [text for text in old if text not in kept_biases]
     matrices = kept_matrices if matrix is None else [matrix]

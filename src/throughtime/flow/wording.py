@@ -78,7 +78,7 @@ def _dead_units(v: Values) -> str:
 def _forgetting(v: Values) -> str:
     return (
         f"The gates of {v['layer']} keep a state for {v['value']:.3g} steps (a tenth of the units "
-        f"have that time constant or more), under a third ({v['threshold']:.3g}) of the {v['lag']} that "
+        f"have that time constant or more), under a third of the {v['lag']} that "
         f"are needed; the error is down to 1 % after {v['reach']} steps."
     )
 

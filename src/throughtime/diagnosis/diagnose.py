@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,9 +14,11 @@ from throughtime.diagnosis.evaluation import Evaluation, Loss
 from throughtime.diagnosis.training import Training
 from throughtime.errors import ConfigError
 from throughtime.flow.capture import watching
+from throughtime.flow.context import used_steps
 from throughtime.flow.measure import measure
 from throughtime.flow.monitor import Monitor
 from throughtime.flow.resets import resetting
+from throughtime.flow.schedule import Schedule
 from throughtime.flow.verdicts import judge, needed_lag
 from throughtime.records.diagnosis import (
     ContextUse,
@@ -27,8 +29,6 @@ from throughtime.records.diagnosis import (
 )
 
 __all__ = ["diagnose"]
-
-_USED_GAIN = 0.95  # of what context gains in all: what lies beyond is not counted as used
 
 
 def diagnose(
@@ -83,8 +83,9 @@ def diagnose(
     _check(rows, needs_lag, exponents)
     case = Evaluation(model, batch, loss)
     full = case.plain_value()
-    layers, refused, is_finite = _layers(case, rows, seed, exponents)
-    context = context_use(case, full, max(layer.steps for layer in layers)) if is_finite else None
+    seen = _seen(case, rows, seed, exponents)
+    layers, is_finite = seen.layers, seen.is_finite
+    context = _context_use(case, full, seen) if is_finite else None
     facts, history = training_facts(training)
     needed = needed_lag(_stated(needs_lag), context)
     findings, not_examined = judge(
@@ -95,7 +96,7 @@ def diagnose(
         mode="train" if getattr(model, "training", False) else "eval",
         loss=full,
         findings=findings,
-        not_examined=not_examined | refused,
+        not_examined=not_examined | seen.refused,
         layers=layers,
         needs_lag=needed,
         context=context,
@@ -135,10 +136,24 @@ def _stated(needs_lag: int | NeededLag | None) -> NeededLag | None:
     return needs_lag
 
 
-def _layers(
-    case: Evaluation, rows: int, seed: int, exponents: int | str
-) -> tuple[list[LayerRecord], dict[str, str], bool]:
-    """A record for each layer, what was refused, and whether everything was finite."""
+class _Seen(NamedTuple):
+    """What was measured while the loss was computed once.
+
+    Attributes:
+        layers: A record for each layer.
+        refused: Why what could not be measured was not, by name.
+        is_finite: Whether the loss and all errors that enter are numbers.
+        schedule: Where in a sequence each call of a layer stands.
+    """
+
+    layers: list[LayerRecord]
+    refused: dict[str, str]
+    is_finite: bool
+    schedule: Schedule
+
+
+def _seen(case: Evaluation, rows: int, seed: int, exponents: int | str) -> _Seen:
+    """Compute the loss once, and measure what the layers did."""
     with torch.enable_grad(), watching(case.model) as watch:
         value = case.value(watch.model)
         passages = watch.passages(value, rows=rows, seed=seed)
@@ -149,29 +164,20 @@ def _layers(
     is_finite = bool(torch.isfinite(value.detach())) and all(
         bool(torch.isfinite(seeds).all()) for p in passages for seeds in p.seeds
     )
-    return layers, dict(watch.refused), is_finite
+    return _Seen(layers, dict(watch.refused), is_finite, watch.schedule())
 
 
 @torch.no_grad()
-def context_use(case: Evaluation, full: float, steps: int) -> ContextUse:
+def _context_use(case: Evaluation, full: float, seen: _Seen) -> ContextUse:
     """The loss when all layers see the last n = 1, 2, 4, ... steps alone."""
+    steps = max(layer.steps for layer in seen.layers)
     shown = [2**i for i in range(steps.bit_length()) if 2**i < steps]
     losses: list[float] = []
     for last_steps in shown:
-        with resetting(case.model, last_steps=last_steps) as reset:
-            losses.append(float(case.value(reset.model)))
-    steps_shown, losses = [*shown, steps], [*losses, full]
-    return ContextUse(steps_shown, losses, _uses(steps_shown, losses))
-
-
-def _uses(steps: list[int], losses: list[float]) -> int | None:
-    """The smallest n with all but 5 % of the gain; None where nothing is gained."""
-    gain = max(losses) - losses[-1]
-    if not gain > 0.0:
-        return None
-    enough = max(losses) - _USED_GAIN * gain
-    last_above = max((i for i, value in enumerate(losses) if value > enough), default=-1)
-    return steps[min(last_above + 1, len(steps) - 1)]
+        with resetting(case.model, last_steps, seen.schedule) as reset:
+            losses.append(float(case.value(reset)))
+    context = ContextUse([*shown, steps], [*losses, full], None)
+    return replace(context, uses_steps=used_steps(context))
 
 
 def training_facts(training: Any) -> tuple[TrainingFacts | None, list[dict[str, Any]]]:

@@ -342,15 +342,22 @@ def _write(study: Study, rows: dict[Planned, Row]) -> Comparison:
 
 
 def draw(folder: StudyFolder) -> Path | None:
-    """Draw a comparison from its results; None where matplotlib is not installed."""
+    """Draw a comparison from its results, as a picture and as a page.
+
+    Returns:
+        Where the page is; None where matplotlib is not installed.
+    """
+    results = read_results(folder.results)
     try:
         from throughtime.report.comparison import comparison_svg
+        from throughtime.report.comparison_page import comparison_page
 
-        picture = comparison_svg(read_results(folder.results))
+        picture, page = comparison_svg(results), comparison_page(results)
     except ModuleNotFoundError:
         return None
     replace_file(folder.picture, [picture])
-    return folder.picture
+    replace_file(folder.report, [page.encode()])
+    return folder.report
 
 
 def _curve(run: Planned) -> list[list[float | None]]:

@@ -21,7 +21,16 @@ from throughtime.train.loop import make_update
 from throughtime.train.optimise import make_optimiser
 from throughtime.train.state import TrainingState
 
-__all__ = ["NAMES", "UNITS", "CellRow", "Memory", "Vanishing", "VanishingWatch", "memory_of", "vanishing"]
+__all__ = [
+    "NAMES",
+    "UNITS",
+    "CellRow",
+    "Memory",
+    "Vanishing",
+    "VanishingWatch",
+    "memory_of",
+    "vanishing",
+]
 
 NAMES: Mapping[str, str] = {
     "rnn": "tanh RNN",

@@ -21,10 +21,10 @@ FROM_CONTEXT = "the context-use curve"
 """The source of a lag that nobody stated."""
 
 
-def gains(context: ContextUse) -> bool:
-    """Whether context gains more than chance does."""
+def gains(context: ContextUse, share: float) -> bool:
+    """Whether context gains more than a share of the loss without it."""
     without, full = context.loss[0], context.loss[-1]
-    return without - full > limit("context_gain") * abs(without)
+    return without - full > share * abs(without)
 
 
 def used_steps(context: ContextUse) -> int | None:
@@ -33,7 +33,7 @@ def used_steps(context: ContextUse) -> int | None:
     Returns:
         None where context gains nothing.
     """
-    if not gains(context):
+    if not gains(context, limit("context_gain")):
         return None
     full = context.loss[-1]
     left = limit("context_left") * (context.loss[0] - full)

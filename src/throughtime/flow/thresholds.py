@@ -117,6 +117,12 @@ THRESHOLDS: dict[str, Threshold] = {
         "a model that context gains nothing may be one that has not been trained: fewer updates "
         "than this are no training",
     ),
+    "unused_context_gain": Threshold(
+        0.25,
+        "of the loss without context",
+        "where nothing is known of the training, context must gain so much that it cannot be the "
+        "chance of an untrained model",
+    ),
     "context_gain": Threshold(
         0.05,
         "of the loss without context",

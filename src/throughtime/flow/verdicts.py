@@ -29,6 +29,9 @@ __all__ = ["judge", "needed_lag"]
 _NO_TRAINING = "nothing is known of the training loop; give training="
 _NO_LAG = "nobody says how many steps the answer needs; give needs_lag"
 _NO_CURVE = "there is no context-use curve"
+_UNTRAINED = (
+    f"the model may be untrained; give training= with {limit('unused_context_updates'):g} updates"
+)
 
 
 def judge(
@@ -288,12 +291,18 @@ def _unused_context(case: Case) -> Verdict:
         return _too_short(case, lag)
     if case.uses_needed or reach(case.farthest) < lag:
         return None  # it is used, or nothing arrives that could be learnt from
-    updates = 0 if case.training is None else case.training.updates
-    if not gains(context) and updates < limit("unused_context_updates"):
-        return f"context gains nothing, as in an untrained model; {updates} updates are known"
+    if not _is_trained(case.training, context):
+        return _UNTRAINED
     values = {"lag": lag, "loss": context.loss[-1], "short": _loss_at(context, lag)}
     threshold = limit("unused_context") * lag
     return Found(float(case.used), threshold, case.farthest.name, values, "steps")
+
+
+def _is_trained(training: TrainingFacts | None, context: ContextUse) -> bool:
+    """Whether the model is known to have learnt; if nothing is known, whether it shows."""
+    if training is None or not training.updates:
+        return gains(context, limit("unused_context_gain"))
+    return training.updates >= limit("unused_context_updates")
 
 
 def _loss_at(context: ContextUse, lag: int) -> float:

@@ -101,7 +101,7 @@ def _vanishing(v: Values) -> str:
         return text
     if factor < 1.0:
         return f"{text} The bound proves it: at most {factor:.3g} times as much is left a step."
-    return f"{text} (The bound of {factor:.3g} a step is above one, which proves nothing.)"
+    return f"{text} The bound, {factor:.3g} a step, is not below one and proves nothing."
 
 
 def _clipped_always(v: Values) -> str:

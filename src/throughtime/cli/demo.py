@@ -98,7 +98,7 @@ def _drawn(results: dict[str, Any], page: Path) -> dict[str, Any]:
 
 def _show(screen: "Screen", results: dict[str, Any], page: Path) -> None:
     """The summary of the terminal, 80 columns wide."""
-    from throughtime.cli.screen import duration
+    from throughtime.cli.screen import duration, shell_command
     from throughtime.report import vanishing_words as words
 
     need = results["needs_lag"]
@@ -117,7 +117,7 @@ def _show(screen: "Screen", results: dict[str, Any], page: Path) -> None:
         ("took", duration(results["elapsed_s"])),
         ("page", str(page)),
         ("next", "one seed proves little; several:"),
-        ("", words.compare_command(results)),
+        ("", shell_command(words.compare_command(results).split())),
     ])
 
 

@@ -1,4 +1,4 @@
-"""How is the demo of vanishing gradients drawn? Errors by lag, and the cliff that clipping is for."""
+"""How is the demo of vanishing gradients drawn? Errors by lag, and the cliff of clipping."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,6 +34,7 @@ __all__ = ["vanishing_page"]
 Results = Mapping[str, Any]
 
 _LOWEST_SHARE = 1e-12  # what lies lower is below the picture
+_BLACK = 0.8  # the error that would be black: half as much is the most there is, and stays grey
 
 
 def vanishing_page(results: Results, surface: Results) -> str:
@@ -110,21 +111,21 @@ def _cliff_panel(cliff: Results, surface: Results) -> Panel:
         f"{cliff['clip_norm']:g}. After Pascanu, Mikolov and Bengio 2013."
     )
     draw_size = (6.2, 4.4)
-    svg = inline_svg(
-        lambda f: _cliff(f, cliff, surface), f"{title}. {caption}", "cliff", draw_size
-    )
+    svg = inline_svg(lambda f: _cliff(f, cliff, surface), f"{title}. {caption}", "cliff", draw_size)
     return Panel(svg, title, caption)
 
 
 def _cliff(figure: "Figure", cliff: Results, surface: Results) -> None:
     ax = figure.subplots()
     w, b = (np.array(surface[name]) for name in ("w", "b"))
-    shown = ax.pcolormesh(w, b, np.array(surface["error"]), cmap="cividis", rasterized=True)
+    shown = ax.pcolormesh(
+        w, b, np.array(surface["error"]), cmap="Greys", vmin=0.0, vmax=_BLACK, rasterized=True
+    )
     bar = figure.colorbar(shown, ax=ax)
     bar.set_label("error")
     _ = ax.set_xlim(w[0], w[-1])
     _ = ax.set_ylim(b[0], b[-1])
-    _walk(ax, cliff["clipped"], "white", "o", f"clipped at norm {cliff['clip_norm']:g}")
+    _walk(ax, cliff["clipped"], BLUE, "o", f"clipped at norm {cliff['clip_norm']:g}")
     _walk(ax, cliff["plain"][: cliff["leap"] + 1], VERMILION, "s", "plain")
     _leap(ax, cliff["plain"][cliff["leap"] : cliff["leap"] + 2], VERMILION)
     _leap(ax, cliff["clipped"][cliff["leap"] : cliff["leap"] + 2], BLUE)
@@ -137,7 +138,7 @@ def _cliff(figure: "Figure", cliff: Results, surface: Results) -> None:
 def _walk(ax: "Axes", points: Sequence[Results], colour: str, marker: str, label: str) -> None:
     _ = ax.plot(
         [p["w"] for p in points], [p["b"] for p in points], color=colour, marker=marker,
-        markersize=2.5, linewidth=0.9, markeredgecolor="black", markeredgewidth=0.3, label=label,
+        markersize=2.5, linewidth=0.9, label=label,
     )  # fmt: skip
 
 

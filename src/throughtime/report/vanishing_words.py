@@ -115,8 +115,8 @@ def cliff_sentence(cliff: Results) -> str:
     plain, clipped, leap = cliff["plain"], cliff["clipped"], cliff["leap"]
     here, there = plain[leap], plain[leap + 1]
     return (
-        f"At (w, b) = ({here['w']:.2f}, {here['b']:.2f}) the gradient is {here['gradient_norm']:.1f} "
-        f"long, and the plain step lands at ({there['w']:.2f}, {there['b']:.2f}); after "
-        f"{len(plain) - 1} updates the error is {plain[-1]['error']:.2g}. Scaled down to a norm of "
+        f"At (w, b) = ({here['w']:.2f}, {here['b']:.2f}) the gradient is "
+        f"{here['gradient_norm']:.1f} long, and the plain step "
+        f"lands at ({there['w']:.2f}, {there['b']:.2f}); after {len(plain) - 1} updates the error is {plain[-1]['error']:.2g}. Scaled down to a norm of "
         f"{cliff['clip_norm']:g} the same walk ends at {clipped[-1]['error']:.2g}."
     )

@@ -2,15 +2,16 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from throughtime.flow.capture import watching
 from throughtime.flow.measure import measure
+from throughtime.models import SequenceModel
 from throughtime.records.diagnosis import LayerRecord
 from throughtime.studies.variants import Variant, read_variants
 from throughtime.tasks.order import TemporalOrder
@@ -19,6 +20,7 @@ from throughtime.train.config import DataConfig, ModelConfig, RunConfig, TrainCo
 from throughtime.train.generated import TaskLesson
 from throughtime.train.loop import make_update
 from throughtime.train.optimise import make_optimiser
+from throughtime.train.setup import make_sequence_model
 from throughtime.train.state import TrainingState
 
 __all__ = [
@@ -177,6 +179,35 @@ def vanishing(updates: int, seed: int = 0, watch: VanishingWatch | None = None) 
 def _row(variant: Variant, task: Task, updates: int, seed: int, watch: VanishingWatch) -> CellRow:
     name = NAMES[variant.text]
     watch.begun(name)
+    lesson, model = prepared(variant, task, updates, seed)
+
+    def memory() -> Memory:
+        # Of sequences that come after all that are learnt from.
+        layer = measured(model, lambda examined: lesson.loss(examined, None, updates)[0])
+        return memory_of(layer, task.needs_lag)
+
+    before = memory()
+    begun_s = time.monotonic()
+    rule = lesson.config.optimiser
+    state = TrainingState(model, make_optimiser(rule, model.parameters()))
+    for _ in range(updates):
+        _ = make_update(state, lesson, rule, updates)
+        watch.updated(state.update)
+    train_s = time.monotonic() - begun_s
+    after, score = memory(), lesson.score(model, "test")
+    assert score.wrong_share is not None, "sequences of a task are judged"
+    row = CellRow(
+        variant.text, name, before, after, score.score, score.wrong_share, bool(score.is_solved),
+        train_s,
+    )  # fmt: skip
+    watch.ended(row)
+    return row
+
+
+def prepared(
+    variant: Variant, task: Task, updates: int, seed: int
+) -> tuple[TaskLesson, SequenceModel]:
+    """What a cell learns, and its network with the weights that the seed gives."""
     config = variant.applied(
         TrainConfig(
             DataConfig(task=task.name, length=task.length),
@@ -185,33 +216,16 @@ def _row(variant: Variant, task: Task, updates: int, seed: int, watch: Vanishing
         ),
         task,
     )
-    lesson = TaskLesson(task, config)
-    torch.manual_seed(seed)
-    model = lesson.new_model()
-    # Sequences that come after all that are learnt from.
-    before = _memory(lesson, model, task.needs_lag, updates)
-    begun_s = time.monotonic()
-    state = TrainingState(model, make_optimiser(config.optimiser, model.parameters()))
-    for _ in range(updates):
-        make_update(state, lesson, config.optimiser, updates)
-        watch.updated(state.update)
-    train_s = time.monotonic() - begun_s
-    after = _memory(lesson, model, task.needs_lag, updates)
-    score = lesson.score(model, "test")
-    row = CellRow(
-        variant.text, name, before, after, score.score, score.wrong_share or 0.0,
-        bool(score.is_solved), train_s,
-    )  # fmt: skip
-    watch.ended(row)
-    return row
+    _ = torch.manual_seed(seed)
+    model = make_sequence_model(config.model, task)
+    return TaskLesson(task, config), model
 
 
-def _memory(lesson: TaskLesson, model: nn.Module, needs_lag: int, update: int) -> Memory:
-    """How far back the error of fresh sequences reaches."""
+def measured(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> LayerRecord:
+    """How far back the error of a loss reaches in the one recurrent layer of a model."""
     with watching(model) as watch:
-        loss, _ = lesson.loss(watch.model, None, update)
-        passages = watch.passages(loss, rows=_ROWS, seed=0)
-    return memory_of(measure(passages[0], exponents=1), needs_lag)
+        passages = watch.passages(loss(watch.model), rows=_ROWS, seed=0)
+    return measure(passages[0], exponents=1)
 
 
 def memory_of(layer: LayerRecord, needs_lag: int) -> Memory:

@@ -173,7 +173,10 @@ class Watch:
             chosen = _chosen(sequence.calls[0].rows, rows, seed)
             error = max(call.replay_error for call in sequence.calls)
             join = joined if isinstance(sequence.calls[0], Call) else joined_steps
-            passages.append(join(sequence, gradients, chosen).named(name, kind, error))
+            try:
+                passages.append(join(sequence, gradients, chosen).named(name, kind, error))
+            except Changed as reason:
+                self.refused[name] = str(reason)
         return passages
 
     def schedule(self) -> Schedule:

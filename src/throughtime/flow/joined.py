@@ -9,7 +9,7 @@ from torch import Tensor
 from throughtime.engine import Inputs
 from throughtime.engine.steps import Steps
 from throughtime.flow.calls import Call, Gradients, forward_job, plain
-from throughtime.flow.loops import Carried
+from throughtime.flow.loops import Carried, Changed
 from throughtime.flow.passage import Passage, passage
 
 __all__ = ["joined"]
@@ -34,6 +34,18 @@ class _Piece(NamedTuple):
     anew: Tensor
 
 
+class _Run(NamedTuple):
+    """How far a row has come after a call.
+
+    Attributes:
+        done: Real steps so far, [B].
+        begin: The step at which it last started anew, [B].
+    """
+
+    done: Tensor
+    begin: Tensor
+
+
 def joined(sequence: Carried, gradients: Gradients, rows: Tensor) -> Passage:
     """The passage of one sequence.
 
@@ -41,12 +53,16 @@ def joined(sequence: Carried, gradients: Gradients, rows: Tensor) -> Passage:
         sequence: Its calls, all of one layer and direction.
         gradients: Of the loss.
         rows: Which rows are looked at.
+
+    Raises:
+        Changed: the weights were not the same in all calls.
     """
+    _check_weights(sequence.calls)
     rows = rows.to(sequence.calls[0].inputs.x.device)
     pieces = [_piece(call, gradients, rows) for call in sequence.calls]
     started_anew = [~rows_on[rows] for rows_on in sequence.carried]
     real = torch.cat([p.real for p in pieces])
-    anew = torch.cat([p.anew for p in _with_borders(pieces, started_anew)])
+    pieces, runs = _with_borders(pieces, started_anew)
     order = (~real).to(torch.uint8).argsort(dim=0, stable=True)  # padding last
 
     def along(parts: Sequence[Tensor]) -> Tensor:
@@ -68,12 +84,24 @@ def joined(sequence: Carried, gradients: Gradients, rows: Tensor) -> Passage:
         params=tuple(map(plain, first.inputs.params)),
         extras=each("extras"),
         lengths=lengths,
-        reset=along([anew]),
+        reset=along([p.anew for p in pieces]),
     )
-    ends = _ends(sequence, gradients, rows, real)
+    ends = _ends(sequence, gradients, rows, runs, len(real))
     every = tuple(a + b for a, b in zip(each("every_gradients"), ends, strict=True))
     nothing = [None] * len(every)
     return passage(job, inputs, each("every"), along([p.out for p in pieces]), nothing, every)
+
+
+def _check_weights(calls: Sequence[Call]) -> None:
+    """One passage has one set of weights."""
+    first = (*calls[0].inputs.weights, *calls[0].inputs.params)
+    for number, call in enumerate(calls[1:], 2):
+        own = (*call.inputs.weights, *call.inputs.params)
+        if not all(a is b or torch.equal(a, b) for a, b in zip(first, own, strict=True)):
+            raise Changed(
+                f"its weights at call {number} of one sequence are others than at the first "
+                f"(weight_drop draws anew at every call); examine it in eval mode"
+            )
 
 
 def _piece(call: Call, gradients: Gradients, rows: Tensor) -> _Piece:
@@ -109,19 +137,30 @@ def _piece(call: Call, gradients: Gradients, rows: Tensor) -> _Piece:
     )
 
 
-def _with_borders(pieces: Sequence[_Piece], started_anew: Sequence[Tensor]) -> list[_Piece]:
+def _with_borders(
+    pieces: Sequence[_Piece], started_anew: Sequence[Tensor]
+) -> tuple[list[_Piece], list[_Run]]:
     """Mark the rows that start anew between two calls, at their next real step."""
-    found, waiting = [pieces[0]], torch.zeros_like(pieces[0].real.any(0))
-    for piece, rows in zip(pieces[1:], started_anew, strict=True):
+    found, runs = [], []
+    done = begin = torch.zeros_like(pieces[0].real.sum(0))
+    waiting = torch.zeros_like(done, dtype=torch.bool)
+    for piece, rows in zip(pieces, [waiting, *started_anew], strict=True):
         waiting = waiting | rows
         anew = piece.anew.clone()
         anew[:1] |= waiting & piece.real[:1]
         waiting = waiting & ~piece.real.any(0)
+        step = done + torch.arange(len(anew), device=anew.device)[:, None]
+        if len(anew):
+            begin = torch.maximum(begin, torch.where(anew, step, 0).amax(0))
+        done = done + piece.real.sum(0)
         found.append(piece._replace(anew=anew))
-    return found
+        runs.append(_Run(done, torch.where(waiting, done, begin)))
+    return found, runs
 
 
-def _ends(sequence: Carried, gradients: Gradients, rows: Tensor, real: Tensor) -> list[Tensor]:
+def _ends(
+    sequence: Carried, gradients: Gradients, rows: Tensor, runs: Sequence[_Run], count: int
+) -> list[Tensor]:
     """For each state what came in through the last states of the calls, less what went on.
 
     Shape:
@@ -132,30 +171,24 @@ def _ends(sequence: Carried, gradients: Gradients, rows: Tensor, real: Tensor) -
     for i, state in enumerate(calls[0].job.cell.states):
         like = plain(calls[0].last[i])
         depth, width = like.shape[0], like.shape[-1]
-        into = like.new_zeros(real.shape[0] + depth, len(rows), width)
-        done = torch.zeros(len(rows), dtype=torch.long, device=rows.device)
-        for number, call in enumerate(calls):
-            lengths = call.inputs.lengths
-            steps = call.inputs.x.shape[0]
-            done = done + (steps if lengths is None else lengths[rows])
-            own = gradients.of(call.last[i])
-            if own is None or state.clock:
+        into = like.new_zeros(count + depth, len(rows), width)
+        for number, (call, run) in enumerate(zip(calls, runs, strict=True)):
+            own = _or_zeros(call.last[i], gradients)[:, rows]
+            if state.clock:
                 continue
-            own = plain(own)[:, rows]
             if number + 1 < len(calls):
-                own = own - _went_on(
-                    calls[number + 1], i, sequence.carried[number], gradients, rows
-                )
+                carried = sequence.carried[number].view(1, -1, 1)
+                back = _or_zeros(calls[number + 1].inputs.states[i], gradients)
+                own = own - torch.where(carried, back, 0.0)[:, rows]
             for place in range(depth):  # value `place` was made `depth - place` steps before
-                index = (done + place).view(1, -1, 1).expand(1, -1, width)
-                into.scatter_add_(0, index, own[place : place + 1])
+                step = run.done - depth + place
+                index = (step + depth).view(1, -1, 1).expand(1, -1, width)
+                is_own = (step >= run.begin).view(1, -1, 1)  # else from before a border
+                into.scatter_add_(0, index, torch.where(is_own, own[place : place + 1], 0.0))
         found.append(into[depth:])
     return found
 
 
-def _went_on(call: Call, i: int, carried: Tensor, gradients: Gradients, rows: Tensor) -> Tensor:
-    """What the next call handed back through a state it took over. [D, B, w]."""
-    start = call.inputs.states[i]
-    back = gradients.of(start)
-    back = torch.zeros_like(start) if back is None else back
-    return torch.where(carried.view(1, -1, 1), plain(back), 0.0)[:, rows]
+def _or_zeros(a: Tensor, gradients: Gradients) -> Tensor:
+    found = gradients.of(a)
+    return torch.zeros_like(plain(a)) if found is None else plain(found)

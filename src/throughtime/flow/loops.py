@@ -16,7 +16,7 @@ __all__ = ["Carried", "Changed", "sequences"]
 
 
 class Changed(Exception):  # noqa: N818 (no error: it is told as a reason)
-    """A state was changed between two calls, by code that we do not see."""
+    """A state or a weight was changed between two calls, by code that we do not see."""
 
 
 @dataclass

@@ -71,8 +71,10 @@ class StepModules:
     def _leave(self, module: nn.Module, _: Any, result: Any) -> Any:
         seen = self._open[id(module)].pop()
         leaves, form = leaves_of(result)
-        seen.new = [t.view_as(t) if _is_state(t) else t for t in leaves]
-        seen.handed = [t.clone() if _is_state(t) else t for t in seen.new]
+        once = {id(t): t.view_as(t) if _is_state(t) else t for t in leaves}
+        copies = {key: t.clone() if _is_state(t) else t for key, t in once.items()}
+        seen.new = [once[id(t)] for t in leaves]  # what is returned twice stays one tensor
+        seen.handed = [copies[id(t)] for t in leaves]
         self._seen[id(module)].append(seen)
         return pytree.tree_unflatten(seen.handed, form)
 
@@ -133,7 +135,8 @@ def _places(seen: Sequence[_Seen]) -> dict[int, int]:
         found: dict[int, int] = {}
         for i, given in enumerate(after.given):
             if _is_state(given) and given.requires_grad:
-                same = [j for j, new in enumerate(before.handed) if _came_back(new, given)]
+                same = [j for j, new in enumerate(before.handed) if new is given]
+                same += [j for j, new in enumerate(before.handed) if _came_back(new, given)]
                 if same and same[0] not in found.values():
                     found[i] = same[0]
         if found:
@@ -142,8 +145,6 @@ def _places(seen: Sequence[_Seen]) -> dict[int, int]:
 
 
 def _came_back(new: Any, given: Tensor) -> bool:
-    if new is given:
-        return True
     alike = _is_state(new) and new.shape == given.shape and bool(given.any())
     return alike and bool(((new == given) | (given == 0)).all())
 

@@ -1,0 +1,426 @@
+"""Are single steps and pieces joined to the sequence they are? And told apart where they are not?"""
+
+import pytest
+import torch
+from by_hand import adjoints
+from torch import nn
+
+import throughtime as tt
+from throughtime.errors import ConfigError
+from throughtime.flow.capture import watching
+
+T, B, I, H = 8, 3, 3, 4
+CELLS = [nn.RNNCell, nn.GRUCell, nn.LSTMCell, tt.RNNCell, tt.GRUCell, tt.LSTMCell]
+LAYERS = [nn.RNN, nn.GRU, nn.LSTM, tt.RNN, tt.GRU, tt.LSTM]
+
+
+def whole_of(kind):
+    """The layer of torch's that does what a cell or a layer does."""
+    return getattr(nn, kind.__name__.removesuffix("Cell"))
+
+
+def same_weights(module, kind):
+    """A layer over whole sequences with the weights of a module."""
+    whole = whole_of(kind)(I, H, dtype=torch.float64)
+    own = {n.removesuffix("_l0"): p for n, p in module.named_parameters()}
+    for name, p in whole.named_parameters():
+        p.data.copy_(own[name.removesuffix("_l0")].data)
+    return whole
+
+
+def curvy(outputs):
+    return (outputs * torch.linspace(1, 2, outputs.numel()).view(outputs.shape)).sin().sum()
+
+
+def seen_whole(module, kind, x):
+    """The passage of the whole sequence."""
+    whole = same_weights(module, kind)
+    with watching(whole) as watch:
+        loss = curvy(whole(x)[0])
+    return watch.passages(loss, rows=B)[0]
+
+
+def alike(got, want):
+    assert torch.equal(got.reached, want.reached)
+    assert torch.equal(got.real, want.real)
+    for a, b in zip(got.seeds, want.seeds, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+    for a, b in zip(adjoints(got), adjoints(want), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+
+
+def of_h(state):
+    return state[0] if isinstance(state, tuple) else state
+
+
+def stepped(cell, x, state=None, between=lambda t, state: state):
+    outputs = []
+    for t in range(len(x)):
+        state = cell(x[t], between(t, state))
+        outputs.append(of_h(state))
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("kind", CELLS)
+def test_a_cell_in_a_loop_is_the_layer(kind):
+    cell, x = kind(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
+    with watching(cell) as watch:
+        loss = curvy(stepped(cell, x))
+    (passage,) = watch.passages(loss, rows=B)
+    assert passage.name == kind.__name__
+    assert passage.kind.removeprefix("tt.").removeprefix("nn.") == kind.__name__
+    assert passage.replay_error <= 1e-12
+    alike(passage, seen_whole(cell, kind, x))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, tt.GRUCell])
+def test_a_cell_without_a_batch(kind):
+    cell, x = kind(I, H, dtype=torch.float64), torch.randn(T, I, dtype=torch.float64)
+    with watching(cell) as watch:
+        loss = curvy(stepped(cell, x))
+    (passage,) = watch.passages(loss)
+    whole = same_weights(cell, kind)
+    with watching(whole) as watch:
+        loss = curvy(whole(x)[0])
+    alike(passage, watch.passages(loss)[0])
+
+
+@pytest.mark.parametrize("pieces", [[1] * 8, [3, 1, 4]])
+@pytest.mark.parametrize("kind", LAYERS)
+def test_pieces_whose_state_is_handed_on_are_one_sequence(kind, pieces):
+    layer, x = kind(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
+    with watching(layer) as watch:
+        state, outputs = None, []
+        for piece in x.split(pieces):
+            out, state = layer(piece, state)
+            outputs.append(out)
+        loss = curvy(torch.cat(outputs))
+    (passage,) = watch.passages(loss, rows=B)
+    alike(passage, seen_whole(layer, kind, x))
+
+
+def test_stacked_cells_are_told_apart():
+    net = nn.ModuleList([nn.LSTMCell(I, H), nn.LSTMCell(H, H)]).double()
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    whole = nn.LSTM(I, H, 2, dtype=torch.float64)
+    for layer, cell in enumerate(net):
+        for name, p in cell.named_parameters():
+            getattr(whole, f"{name}_l{layer}").data.copy_(p.data)
+    with watching(net) as watch:
+        states, outputs = [None, None], []
+        for t in range(T):
+            states[0] = net[0](x[t], states[0])
+            states[1] = net[1](states[0][0], states[1])
+            outputs.append(states[1][0])
+        loss = curvy(torch.stack(outputs))
+    got = watch.passages(loss, rows=B)
+    with watching(whole) as watch:
+        loss = curvy(whole(x)[0])
+    assert [p.name for p in got] == ["0", "1"]
+    for a, b in zip(got, watch.passages(loss, rows=B), strict=True):
+        alike(a, b)
+
+
+@pytest.mark.parametrize("pieces", [[1] * 8, [4, 4]])
+def test_rows_that_were_set_to_zero_start_anew(pieces):
+    layer = tt.LSTM(I, H, dtype=torch.float64)
+    x, reset = torch.randn(T, B, I, dtype=torch.float64), torch.zeros(T, B, dtype=torch.bool)
+    reset[4, 1] = True
+    with watching(layer) as watch:
+        want = curvy(layer(x, reset=reset)[0])
+    want = watch.passages(want, rows=B)[0]
+    assert not want.reached[0, 4, 1]
+    with watching(layer) as watch:
+        state, outputs, t = None, [], 0
+        for piece in x.split(pieces):
+            if state is not None:
+                keep = (~reset[t]).double().view(1, B, 1)
+                state = tuple(s * keep for s in state)
+            out, state = layer(piece, state)
+            outputs.append(out)
+            t += len(piece)
+        loss = curvy(torch.cat(outputs))
+    (got,) = watch.passages(loss, rows=B)
+    alike(got, want)
+
+
+def test_pieces_of_rows_of_any_length():
+    layer = tt.LSTM(I, H, dtype=torch.float64, bidirectional=False)
+    pieces = [torch.randn(n, B, I, dtype=torch.float64) for n in (3, 2, 4)]
+    lengths = torch.tensor([[3, 0, 2], [0, 2, 1], [4, 1, 0]])
+    with watching(layer) as watch:
+        state, real = None, [[] for _ in range(B)]
+        for piece, own in zip(pieces, lengths, strict=True):
+            out, state = layer(piece, state, lengths=own)
+            for row in range(B):
+                real[row].append(out[: own[row], row])
+        loss = sum(curvy(torch.cat(r)) for r in real) + state[1].square().sum()
+    (got,) = watch.passages(loss, rows=B)
+    total = lengths.sum(0)
+    whole = torch.zeros(int(total.max()), B, I, dtype=torch.float64)
+    for row in range(B):
+        parts = [p[: own[row], row] for p, own in zip(pieces, lengths, strict=True)]
+        whole[: total[row], row] = torch.cat(parts)
+    with watching(layer) as watch:
+        out, state = layer(whole, lengths=total)
+        loss = sum(curvy(out[: total[r], r]) for r in range(B)) + state[1].square().sum()
+    (want,) = watch.passages(loss, rows=B)
+    count = want.steps.count
+    for a, b in zip(adjoints(got), adjoints(want), strict=True):
+        torch.testing.assert_close(a[:count], b, rtol=1e-8, atol=1e-8)
+        assert not a[count:].any()
+
+
+def test_pieces_with_delays():
+    cell = tt.cells.skip(tt.cells.CATALOGUE["rnn"], [1, 3])
+    layer = tt.Recurrent(cell, I, H, dtype=torch.float64)
+    x = torch.randn(T, B, I, dtype=torch.float64)
+    with watching(layer) as watch:
+        want = curvy(layer(x)[0])
+    (want,) = watch.passages(want, rows=B)
+    with watching(layer) as watch:
+        state, outputs = None, []
+        for piece in x.split([1, 2, 1, 4]):
+            out, state = layer(piece, state)
+            outputs.append(out)
+        loss = curvy(torch.cat(outputs))
+    (got,) = watch.passages(loss, rows=B)
+    for a, b in zip(got.seeds, want.seeds, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-8, atol=1e-8)
+    assert torch.equal(got.reached, want.reached)
+
+
+@pytest.mark.parametrize("kind", [nn.GRU, nn.RNN])
+def test_a_state_taken_from_the_output_is_handed_on_too(kind):
+    layer, x = kind(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
+    with watching(layer) as watch:
+        state, outputs = None, []
+        for piece in x.split([3, 5]):
+            out, _ = layer(piece, state)
+            outputs.append(out)
+            state = out[-1:]
+        loss = curvy(torch.cat(outputs))
+    (passage,) = watch.passages(loss, rows=B)
+    alike(passage, seen_whole(layer, kind, x))
+
+
+def test_weights_drawn_anew_for_every_piece_are_refused():
+    layer = tt.LSTM(I, H, weight_drop=0.5)
+    with watching(layer) as watch:
+        state, loss = None, 0.0
+        for piece in torch.randn(T, B, I).split(4):
+            out, state = layer(piece, state)
+            loss = loss + out.sum()
+    assert watch.passages(loss) == []
+    assert "weights at call 2" in watch.refused["LSTM"]
+
+
+def test_a_detached_state_begins_a_sequence():
+    layer, x = nn.GRU(I, H), torch.randn(T, B, I)
+    with watching(layer) as watch:
+        first, state = layer(x[:5])
+        second, _ = layer(x[5:], state.detach())
+        loss = first.sum() + second.sum()
+    found = watch.passages(loss)
+    assert [(p.name, p.steps.count) for p in found] == [("GRU call 1", 5), ("GRU call 2", 3)]
+
+
+def test_a_context_from_elsewhere_begins_a_sequence():
+    net = nn.ModuleDict({"encoder": nn.GRU(I, H), "decoder": nn.GRU(I, H)})
+    x = torch.randn(T, B, I)
+    with watching(net) as watch:
+        loss = 0.0
+        for part in x.split(4):
+            _, context = net["encoder"](part)
+            loss = loss + net["decoder"](part, context)[0].sum()
+    names = [p.name for p in watch.passages(loss)]
+    assert names == [f"{n} call {i}" for n in ("encoder", "decoder") for i in (1, 2)]
+
+
+def test_two_sequences_in_turns_are_told_apart():
+    cell, x = nn.GRUCell(I, H, dtype=torch.float64), torch.randn(2, T, B, I, dtype=torch.float64)
+    with watching(cell) as watch:
+        states, outputs = [None, None], [[], []]
+        for t in range(T):
+            for n in (0, 1):
+                states[n] = cell(x[n, t], states[n])
+                outputs[n].append(states[n])
+        loss = sum(curvy(torch.stack(o)) for o in outputs)
+    found = watch.passages(loss, rows=B)
+    assert [p.name for p in found] == ["GRUCell call 1", "GRUCell call 2"]
+    for n, passage in enumerate(found):
+        alike(passage, seen_whole(cell, nn.GRUCell, x[n]))
+
+
+def test_a_state_that_was_changed_is_refused_by_name_and_the_rest_goes_on():
+    net = nn.ModuleDict({"a": nn.GRUCell(I, H), "b": nn.LSTM(H, H)})
+    x = torch.randn(T, B, I)
+    with watching(net) as watch:
+        outputs = stepped(net["a"], x, between=lambda t, s: None if s is None else 0.9 * s)
+        loss = net["b"](outputs)[0].sum()
+    assert [p.name for p in watch.passages(loss)] == ["b"]
+    assert list(watch.refused) == ["a"]
+    assert "at call 2 is neither" in watch.refused["a"]
+
+
+def test_gradients_are_those_without_watching():
+    cell, x = nn.LSTMCell(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
+    own = torch.autograd.grad(curvy(stepped(cell, x)), list(cell.parameters()))
+    with watching(cell) as watch:
+        loss = curvy(stepped(cell, x))
+    watch.passages(loss)
+    for a, b in zip(torch.autograd.grad(loss, list(cell.parameters())), own, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
+
+
+# A callable, and modules of the user's own.
+
+
+def step_of(cell):
+    def step(x, state):
+        return cell(x, state)
+
+    return step
+
+
+@pytest.mark.parametrize("kind", [nn.GRUCell, nn.LSTMCell])
+def test_a_callable_is_linearised(kind):
+    cell, x = kind(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
+    zeros = torch.zeros(B, H, dtype=torch.float64)
+    start = (zeros, zeros) if kind is nn.LSTMCell else zeros
+    with watching(step_of(cell)) as watch:
+        loss = curvy(stepped(watch.model, x, start))
+    (passage,) = watch.passages(loss, rows=B)
+    assert (passage.name, passage.kind) == ("step", "function")
+    alike(passage, seen_whole(cell, kind, x))
+    (some,) = watch.passages(loss, rows=2)
+    assert adjoints(some)[0].shape == (T, 2, H)
+    match = [(adjoints(passage)[0][:, r] - adjoints(some)[0][:, 1]).abs().max() for r in range(B)]
+    assert min(match) < 1e-12
+
+
+def test_many_adjoints_at_once():
+    cell, x = nn.LSTMCell(I, H, dtype=torch.float64), torch.randn(T, B, I, dtype=torch.float64)
+    zeros = torch.zeros(B, H, dtype=torch.float64)
+    with watching(step_of(cell)) as watch:
+        loss = curvy(stepped(watch.model, x, (zeros, zeros)))
+    (passage,) = watch.passages(loss, rows=B)
+    many = [torch.randn(6, B, H, dtype=torch.float64) for _ in range(2)]
+    whole = seen_whole(cell, nn.LSTMCell, x)
+    for t in (0, 4):
+        got, want = passage.steps.pulled(t, many).past, whole.steps.pulled(t, many).past
+        assert got.keys() == want.keys()
+        for key, g in got.items():
+            torch.testing.assert_close(g, want[key], rtol=1e-8, atol=1e-10)
+
+
+def test_a_callable_that_is_not_deterministic_is_refused():
+    def step(x, h):
+        return torch.tanh(nn.functional.dropout(x @ x.T @ h, 0.5))
+
+    with watching(step) as watch, pytest.raises(ConfigError, match="two different results"):
+        watch.model(torch.randn(B, I), torch.ones(B, H))
+
+
+def test_a_callable_that_returns_something_else_is_refused():
+    with watching(lambda x, h: (x, h)) as watch, pytest.raises(ConfigError, match="expected the"):
+        watch.model(torch.randn(B, I), torch.zeros(B, H))
+
+
+class Own(nn.Module):
+    """A step of the user's own, that also returns what is no state."""
+
+    def __init__(self):
+        super().__init__()
+        self.read, self.keep = nn.Linear(I, H), nn.Linear(H, H, bias=False)
+        self.noise = nn.Dropout(0.3)
+
+    def forward(self, x, h=None):
+        a = self.read(x) + (0 if h is None else self.keep(self.noise(h)))
+        return 2 * a, torch.tanh(a)
+
+
+class OwnNet(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.head = cell, nn.Linear(H, 1)
+
+    def forward(self, x):
+        h, outputs = None, []
+        for t in range(len(x)):
+            _, h = self.cell(x[t], h)
+            outputs.append(self.head(h))
+        return torch.stack(outputs)
+
+
+def test_a_module_of_the_users_own_is_found_by_what_comes_back():
+    net, x = OwnNet(Own()).double(), torch.randn(T, B, I, dtype=torch.float64)
+    torch.manual_seed(3)
+    with watching(net) as watch:
+        loss = curvy(net(x))
+    (passage,) = watch.passages(loss, rows=B)
+    assert (passage.name, passage.kind, passage.steps.count) == ("cell", "Own", T - 1)
+    torch.manual_seed(3)
+    h, kept = None, []
+    for t in range(T):
+        a = net.cell.read(x[t])
+        a = a if h is None else a + net.cell.keep(nn.functional.dropout(h, 0.3))
+        h = torch.tanh(a)
+        h.retain_grad()
+        kept.append(h)
+    curvy(torch.stack([net.head(h) for h in kept])).backward()
+    want = torch.stack([h.grad for h in kept])[1:]  # the first call had no state
+    torch.testing.assert_close(adjoints(passage)[0], want, rtol=1e-8, atol=1e-8)
+
+
+class Mixed(nn.Module):
+    """A cell of torch's whose state is mixed with the one before: it is no GRUCell any more."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.GRUCell(I, H)
+
+    def forward(self, x, h=None):
+        h = x.new_zeros(len(x), H) if h is None else h
+        new = 0.5 * h + 0.5 * self.inner(x, h)
+        return new, new
+
+
+def test_a_module_around_a_cell_takes_its_place_where_it_changes_the_state():
+    net, x = OwnNet(Mixed()), torch.randn(T, B, I)
+    with watching(net) as watch:
+        loss = curvy(net(x))
+    assert [(p.name, p.kind) for p in watch.passages(loss)] == [("cell", "Mixed")]
+    assert watch.refused == {}
+
+
+class Around(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.GRUCell(I, H)
+
+    def forward(self, x, h=None):
+        h = self.inner(x, h)
+        return None, h
+
+
+def test_a_module_that_only_calls_a_cell_is_that_cell():
+    net, x = OwnNet(Around()), torch.randn(T, B, I)
+    with watching(net) as watch:
+        loss = curvy(net(x))
+    assert [(p.name, p.kind) for p in watch.passages(loss)] == [("cell.inner", "nn.GRUCell")]
+
+
+def test_modules_that_do_not_step_are_none():
+    class Block(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(H, H)
+
+        def forward(self, x):
+            return torch.tanh(self.linear(x))
+
+    net = nn.Sequential(Block(), Block(), nn.GRU(H, H))
+    with watching(net) as watch:
+        loss = net(torch.randn(T, B, H))[0].sum()
+    assert [p.name for p in watch.passages(loss)] == ["2"]

@@ -53,7 +53,7 @@ def log_quantile(logs: Tensor, q: float) -> Tensor:
     """
     counts = (~logs.isnan()).sum(-1)
     sorted_logs = logs.nan_to_num(torch.inf, torch.inf, -torch.inf).sort(-1).values
-    place = (q * (counts - 1).clamp(min=0)).unsqueeze(-1)
+    place = (q * (counts - 1).clamp(min=0).double()).unsqueeze(-1)
     low, high = place.floor().long(), place.ceil().long()
     parts = torch.cat([sorted_logs.gather(-1, low), sorted_logs.gather(-1, high)], -1)
     weight = place - low

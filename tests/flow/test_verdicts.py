@@ -173,6 +173,11 @@ def test_an_error_too_large_for_a_float_explodes():
     assert codes(layer(error_by_lag=[1.0, math.inf], growth_per_step=math.inf)) == ["exploding"]
 
 
+def test_a_layer_that_no_error_enters_does_not_explode():
+    silent = layer(error_by_lag=[0.0, 0.0], horizon_steps=0, is_horizon_beyond=False)
+    assert codes(silent, context=FLAT) == ["vanishing"]
+
+
 def test_findings_that_do_not_explain_each_other_stand_together_in_order():
     sick = layer(dead_share=0.9, error_by_lag=[1.0, 1e5], growth_per_step=1.5)
     training = window(16, clipped_share=1.0)
@@ -248,9 +253,8 @@ def test_a_sentence_carries_its_numbers(name, monkeypatch):
     assert finding.code == code
     text = finding.sentence
     assert text.endswith(".")
-    shown = {
-        f"{finding.value:.0%}", f"{finding.value:.0f}", f"{finding.value:.2g}", f"{finding.value:.3g}",
-    }  # fmt: skip
+    value = finding.value
+    shown = {f"{value:.0%}", f"{value:.0f}", f"{value:.2g}", f"{value:.3g}"}
     if code not in {"state_not_carried", "truncated"}:  # they tell steps, not windows
         assert any(number in text for number in shown), (shown, text)
     assert re.search(r"\d", text)

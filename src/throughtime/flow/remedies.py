@@ -172,7 +172,8 @@ def _saturated(facts: Facts) -> list[Options]:
 
 def _dead_units(facts: Facts) -> list[Options]:
     tanh = [{"cell": "rnn", "init": ["orthogonal"]}] if facts.is_relu else []
-    return [_fresh(facts), *tanh, _fresh(facts) | _slower(facts), *_other_cells(facts)]
+    biases = [_init(facts, keep=_chrono(facts))] if facts.is_gated else []
+    return [_fresh(facts), *tanh, *biases, _slower(facts), *_other_cells(facts)]
 
 
 def _forgetting(facts: Facts) -> list[Options]:
@@ -182,6 +183,7 @@ def _forgetting(facts: Facts) -> list[Options]:
         _init(facts, keep=f"forget:{bias}"),
         _fresh(facts),
         *_around(facts, f"skip({{}}, delays=[{facts.lag}])"),
+        *_other_cells(facts),
     ]
 
 

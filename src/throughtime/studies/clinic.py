@@ -89,8 +89,8 @@ def _frozen(layer: Any) -> None:
 
 
 def _loud_input(layer: Any) -> None:
-    """The input is as it is without normalisation: a hundred times too large."""
-    layer.weight_ih_l0.mul_(100.0)
+    """The input comes as it was measured: a thousand times too large."""
+    layer.weight_ih_l0.mul_(1000.0)
 
 
 def _rank_one(layer: Any) -> None:
@@ -98,7 +98,7 @@ def _rank_one(layer: Any) -> None:
     hidden = layer.hidden_size
     direction = torch.rand(hidden) + 0.5
     direction /= direction.norm()
-    layer.weight_hh_l0.copy_(torch.outer(direction, direction))
+    layer.weight_hh_l0.copy_(1.02 * torch.outer(direction, direction))
     layer.weight_ih_l0.mul_(0.05)
     layer.bias_ih_l0.zero_()
     layer.bias_hh_l0.zero_()
@@ -168,5 +168,5 @@ def examine(model: _Answers, patient: Patient, setting: Setting, training: Train
         lessons.inputs[len(lessons.inputs) // 3, 0, 0] = float("nan")
     return diagnose(
         model, lessons, lambda m, batch: m.loss(batch)[0], training=training,
-        needs_lag=patient.needs_lag, title=patient.name,
+        needs_lag=patient.exercise.needs_lag, title=patient.name,
     )  # fmt: skip

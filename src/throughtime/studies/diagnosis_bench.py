@@ -11,8 +11,10 @@ from typing import Any
 import torch
 
 from throughtime.diagnosis.diagnosis import Diagnosis
+from throughtime.errors import ConfigError
 from throughtime.studies.clinic import examine, make, train
-from throughtime.studies.patients import FIXED, Patient, Setting, drawn
+from throughtime.studies.drawn_patients import drawn
+from throughtime.studies.patients import FIXED, Patient, Setting
 
 __all__ = ["BenchRow", "DiagnosisBench", "run_bench", "treated"]
 
@@ -85,7 +87,7 @@ def run_bench(
     seed: int = DRAWN_SEED,
     jobs: int | None = None,
     only: str | None = None,
-    told: Callable[[BenchRow], None] = lambda row: None,
+    told: Callable[[BenchRow], object] | None = None,
 ) -> DiagnosisBench:
     """Examine and cure all patients.
 
@@ -94,15 +96,24 @@ def run_bench(
         jobs: Processes side by side; as many as there are cores if None.
         only: Only patients whose name has this in it.
         told: Called with each row, as they come.
+
+    Raises:
+        ConfigError: No patient is meant.
     """
     everyone = [("fixed", p) for p in FIXED] + [("drawn", p) for p in drawn(seed)]
     chosen = [(source, p) for source, p in everyone if only is None or only in p.name]
-    rows = dict(_in_processes(chosen, jobs or os.cpu_count() or 1, told))
+    if not chosen:
+        raise ConfigError(f"no patient has {only!r} in its name; an example is {FIXED[0].name}.")
+    rows: dict[int, BenchRow] = {}
+    for place, row in _in_processes(chosen, jobs or os.cpu_count() or 1):
+        rows[place] = row
+        if told is not None:
+            told(row)
     return DiagnosisBench([rows[place] for place in sorted(rows)])
 
 
 def _in_processes(
-    patients: Sequence[tuple[str, Patient]], jobs: int, told: Callable[[BenchRow], None]
+    patients: Sequence[tuple[str, Patient]], jobs: int
 ) -> Iterable[tuple[int, BenchRow]]:
     # Forked processes would inherit OpenMP's threads in whatever state they are.
     context = get_context("spawn")
@@ -112,7 +123,6 @@ def _in_processes(
             for place, (source, patient) in enumerate(patients)
         }
         for done in as_completed(running):
-            told(done.result())
             yield running[done], done.result()
 
 

@@ -1,8 +1,9 @@
-"""What do patients of the instrument's bench learn? Whole sequences of a task, or endless streams."""
+"""What do the bench's patients learn? Whole sequences of a task, or endless streams."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ class Lessons(NamedTuple):
     is_counted: Tensor
 
 
-class Exercise(Protocol):
+class Exercise(ABC):
     """Something to learn.
 
     Attributes:
@@ -36,19 +37,27 @@ class Exercise(Protocol):
         is_stream: Whether it goes on without an end, the state carried on.
     """
 
-    name: str
     input_size: int
     output_size: int
     answer: str
-    needs_lag: int
-    is_stream: bool
+    is_stream: ClassVar[bool]
 
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    @abstractmethod
+    def needs_lag(self) -> int:
+        """Over how many steps the answer depends on the input."""
+
+    @abstractmethod
     def drawn(self, rng: np.random.Generator, steps: int, rows: int) -> Lessons:
         """Lessons; `steps` counts for streams alone."""
-        ...
 
 
-class OfTask:
+class OfTask(Exercise):
     """Whole sequences of one of `throughtime tasks`.
 
     Args:
@@ -56,13 +65,22 @@ class OfTask:
         length: Its dial.
     """
 
-    is_stream = False
+    is_stream: ClassVar[bool] = False
 
     def __init__(self, task: str, length: int) -> None:
         self._task = find_task(task, length, None)
-        self.name = f"{task}-{length}"
         self.input_size, self.output_size = self._task.input_size, self._task.output_size
-        self.answer, self.needs_lag = self._task.answer, self._task.needs_lag
+        self.answer = self._task.answer
+
+    @property
+    def name(self) -> str:
+        """The task and its length."""
+        return f"{self._task.name}-{self._task.length}"
+
+    @property
+    def needs_lag(self) -> int:
+        """The task's own."""
+        return self._task.needs_lag
 
     def drawn(self, rng: np.random.Generator, steps: int, rows: int) -> Lessons:  # noqa: ARG002
         """A batch; where rows end at different steps the padding is not counted."""
@@ -72,7 +90,7 @@ class OfTask:
 
 
 @dataclass(frozen=True)
-class Stream:
+class Stream(Exercise):
     """Rare events in an endless stream, and what a leaking memory makes of them.
 
         kind "average": y_t = a y_{t-1} + x_t,          a = exp(-1 / memory)
@@ -90,10 +108,10 @@ class Stream:
     memory_steps: float
     rate: float = 0.05
 
-    input_size = 1
-    output_size = 1
-    answer = "value"
-    is_stream = True
+    input_size: ClassVar[int] = 1  # type: ignore[misc]
+    output_size: ClassVar[int] = 1  # type: ignore[misc]
+    answer: ClassVar[str] = "value"  # type: ignore[misc]
+    is_stream: ClassVar[bool] = True
 
     @property
     def name(self) -> str:
@@ -110,8 +128,9 @@ class Stream:
         events = (rng.random((steps, rows)) < self.rate).astype(np.float32)
         kept = float(np.exp(-1.0 / self.memory_steps))
         targets = np.stack(list(self._remembered(events, kept)))
-        shown = (torch.from_numpy(a[..., None]) for a in (events, targets.astype(np.float32)))
-        return Lessons(*shown, torch.ones(steps, rows, dtype=torch.bool))
+        both = (a.astype(np.float32)[..., None] for a in (events, targets))
+        read, wanted = map(torch.from_numpy, both)
+        return Lessons(read, wanted, torch.ones(steps, rows, dtype=torch.bool))
 
     def _remembered(
         self, events: NDArray[np.float32], kept: float

@@ -51,7 +51,8 @@ def layer(
     lags = [2**i for i in range(int(math.log2(max(2, steps))))]
     shares = [1.0] if len(states) == 1 else [0.12, 0.88]
     values = {
-        "name": name, "kind": kind, "states": list(states), "units": units, "steps": steps, "rows": 8,
+        "name": name, "kind": kind, "states": list(states), "units": units, "steps": steps,
+        "rows": 8,
         "replay_error": 2.4e-7, "horizon_steps": horizon, "is_horizon_beyond": horizon == steps - 1,
         "error_by_lag": error,
         "error_low": [e * 0.5 for e in error], "error_high": [e * 1.9 for e in error],
@@ -156,10 +157,14 @@ def nothing(**other):
     """A layer of which no number is known."""
     none = TimeMap([], [], [])
     values = {
-        "name": "f", "kind": "callable", "states": ["s"], "units": 3, "steps": 1, "rows": 1, "replay_error": 0.0,
-        "horizon_steps": 0, "is_horizon_beyond": True, "error_by_lag": [], "error_low": [], "error_high": [],
-        "error_by_state": {}, "error_map": none, "weight_by_lag": [], "weight_map": none, "bound_by_lag": [],
-        "bound_factor": None, "beta_w": None, "spectral_radius": None, "lyapunov": [], "lyapunov_spread": [],
+        "name": "f", "kind": "callable", "states": ["s"], "units": 3, "steps": 1, "rows": 1,
+        "replay_error": 0.0,
+        "horizon_steps": 0, "is_horizon_beyond": True, "error_by_lag": [], "error_low": [],
+        "error_high": [],
+        "error_by_state": {}, "error_map": none, "weight_by_lag": [], "weight_map": none,
+        "bound_by_lag": [],
+        "bound_factor": None, "beta_w": None, "spectral_radius": None, "lyapunov": [],
+        "lyapunov_spread": [],
         "condition_lags": [], "condition_log10": [], "directions_by_lag": [], "gates": [],
         "saturated_share": None, "dead_share": 0.0, "path_share": {}, "growth_per_step": 1.0,
     }  # fmt: skip

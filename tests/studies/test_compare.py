@@ -86,6 +86,7 @@ def test_the_results_are_what_the_command_promises(found, folder):
     assert values["baseline"] == {"5": pytest.approx(found.baseline[5]), "6": found.baseline[6]}
     assert len(values["curves"]) == 4
     ET.fromstring((folder / "picture.svg").read_bytes())
+    assert "has the lowest mean" in (folder / "report.html").read_text()
 
 
 def test_the_same_again_runs_nothing_and_more_of_it_runs_the_rest(found, folder):

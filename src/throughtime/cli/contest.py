@@ -96,12 +96,13 @@ class Contest(CompareWatch):
         else:
             self.screen.console.print(self._table())
         folder = found.study.folder
-        drawn = str(folder.picture)
-        if not folder.picture.exists():
-            drawn = "needs matplotlib: pip install 'throughtime[report]', then the same command"
+        drawn = [("report", str(folder.report)), ("picture", str(folder.picture))]
+        if not folder.report.exists():
+            needs = "needs matplotlib: pip install 'throughtime[report]', then the same command"
+            drawn = [("report", needs)]
         self.screen.facts([
             ("ended", f"after {duration(time.monotonic() - self._begun_s)}"),
-            ("picture", drawn),
+            *drawn,
             ("results", str(folder.results)),
         ])
 

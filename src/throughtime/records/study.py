@@ -34,6 +34,11 @@ class StudyFolder:
         """The results drawn."""
         return self.path / "picture.svg"
 
+    @property
+    def report(self) -> Path:
+        """The results as a page, the picture in it."""
+        return self.path / "report.html"
+
     def run(self, name: str) -> Path:
         """The folder of one run."""
         return self.path / "runs" / name

@@ -4,14 +4,15 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from throughtime.report.pictures_style import COLOURS, GREY, MARKERS, power_of_ten
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["comparison_svg"]
+__all__ = ["SIZE", "comparison_svg", "draw_comparison"]
 
-# Okabe & Ito 2008: told apart by people who see fewer colours, in print too with the markers.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
-_MARKERS = "osD^vP*X"
+SIZE = (9.5, 4.2)  # inches
 
 _LEGEND_LETTERS = 110  # that fit beside each other
 _HIGHEST_RATIO_ON_A_LINE = 20.0  # of scores; beyond it the axis is logarithmic
@@ -28,22 +29,27 @@ def comparison_svg(results: Mapping[str, Any]) -> bytes:
 
     settings: Any = {"svg.hashsalt": "throughtime", "svg.fonttype": "none", "font.size": 9}
     with mpl.rc_context(settings):
-        figure = Figure(figsize=(9.5, 4.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        _scores(left, results)
-        _curves(right, results)
-        _set_scale(left, [r["score"] for r in results["rows"]])
-        _set_scale(right, [s for curve in results["curves"].values() for _, s in curve])
-        figure.suptitle(
-            f"{results['task']}: {results['updates']:,} updates a run, "
-            f"{_seeds(results)} seeds; lower is better"
-        )
-        handles, labels = left.get_legend_handles_labels()
-        columns = max(1, min(4, _LEGEND_LETTERS // (max(map(len, labels)) + 6)))
-        figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
+        figure = Figure(figsize=SIZE, layout="constrained")
+        draw_comparison(figure, results)
         file = io.BytesIO()
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": "throughtime"})
     return file.getvalue()
+
+
+def draw_comparison(figure: "Figure", results: Mapping[str, Any]) -> None:
+    """Draw the results of a comparison into an empty figure of `SIZE`."""
+    left, right = figure.subplots(1, 2)
+    _scores(left, results)
+    _curves(right, results)
+    _set_scale(left, [r["score"] for r in results["rows"]])
+    _set_scale(right, [s for curve in results["curves"].values() for _, s in curve])
+    figure.suptitle(
+        f"{results['task']}: {results['updates']:,} updates a run, "
+        f"{_seeds(results)} seeds; lower is better"
+    )
+    handles, labels = left.get_legend_handles_labels()
+    columns = max(1, min(4, _LEGEND_LETTERS // (max(map(len, labels)) + 6)))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def _cells(results: Mapping[str, Any]) -> list[str]:
@@ -55,7 +61,7 @@ def _seeds(results: Mapping[str, Any]) -> int:
 
 
 def _style(place: int) -> dict[str, Any]:
-    return {"color": _COLOURS[place % len(_COLOURS)], "marker": _MARKERS[place % len(_MARKERS)]}
+    return {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
 
 
 def _scores(axes: "Axes", results: Mapping[str, Any]) -> None:
@@ -89,7 +95,7 @@ def _baseline(axes: "Axes", baseline: float | Mapping[str, float], lengths: Sequ
     for place, length in enumerate(lengths):
         value = baseline[str(length)] if isinstance(baseline, Mapping) else baseline
         label = "a model without memory" if place == 0 else ""
-        axes.hlines(value, place - 0.5, place + 0.5, "#555555", "dashed", label=label)
+        axes.hlines(value, place - 0.5, place + 0.5, GREY, "dashed", label=label)
 
 
 def _curves(axes: "Axes", results: Mapping[str, Any]) -> None:
@@ -108,4 +114,8 @@ def _curves(axes: "Axes", results: Mapping[str, Any]) -> None:
 def _set_scale(axes: "Axes", scores: Sequence[float | None]) -> None:
     found = [score for score in scores if score is not None]
     if found and min(found) > 0 and max(found) / min(found) > _HIGHEST_RATIO_ON_A_LINE:
+        from matplotlib.ticker import FuncFormatter, NullFormatter
+
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(power_of_ten))
+        axes.yaxis.set_minor_formatter(NullFormatter())

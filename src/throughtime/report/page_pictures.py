@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from throughtime.records.diagnosis import DiagnosisRecord, LayerRecord, TimeMap
 from throughtime.report.page_svg import inline_svg
-from throughtime.report.page_words import matching
+from throughtime.report.page_words import matching, sample
 from throughtime.report.pictures import (
     plot_context_use,
     plot_error_by_lag,
@@ -101,14 +101,14 @@ def _beside(
 
 def _error(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
     layer, need = record.layers[place], _need(record)
-    if not layer.error_by_lag:
+    if not np.isfinite(finite(layer.error_by_lag)).any():
         return []
     return [
         _panel(
             f"l{place}-error",
             f"Error by lag: {short(layer.name)}",
             "How much of an error comes back over how many steps, on a logarithmic axis. The "
-            f"bound is no measurement: every error lies on or below it. {_sample(layer)}",
+            f"bound is no measurement: every error lies on or below it. {sample(layer)}",
             lambda ax: plot_error_by_lag(layer, ax, needs_lag=need, others=beside),
         )
     ]
@@ -123,7 +123,7 @@ def _parts(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
                 f"l{place}-weight",
                 "What each lag adds to the gradient",
                 "The norm of the part of dE/dW that came back over so many steps, W being the "
-                f"recurrent matrices together, on a logarithmic axis. {_sample(layer)}",
+                f"recurrent matrices together, on a logarithmic axis. {sample(layer)}",
                 lambda ax: plot_weight_by_lag(layer, ax, needs_lag=need, others=beside),
             )
         )
@@ -134,7 +134,7 @@ def _parts(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
                 f"l{place}-path",
                 "Which state carries the error",
                 "The error by lag in each state by itself, on a logarithmic axis; its share is "
-                f"the mean over lags of 1 step and more. {_sample(layer)}",
+                f"the mean over lags of 1 step and more. {sample(layer)}",
                 lambda ax: plot_path_share(layer, ax),
             )
         )
@@ -176,7 +176,7 @@ def _maps(record: DiagnosisRecord, place: int) -> list[Panel]:
                     f"l{place}-{name}",
                     title,
                     f"{len(which.t):,} steps t, {len(which.k):,} steps k, as a decimal logarithm. "
-                    f"Blank: k lies after t, or nothing arrives. {_sample(layer)}",
+                    f"Blank: k lies after t, or nothing arrives. {sample(layer)}",
                     _map_drawer(which, what),
                 )
             )
@@ -195,7 +195,7 @@ def _spectrum(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Pane
                 f"l{place}-lyapunov",
                 "Lyapunov spectrum",
                 f"{len(layer.lyapunov):,} of {layer.units:,} exponents of the driven layer: above "
-                f"zero an error grows, below it shrinks. {_sample(layer)}",
+                f"zero an error grows, below it shrinks. {sample(layer)}",
                 lambda ax: plot_lyapunov(layer, ax, others=beside),
             )
         )
@@ -205,7 +205,7 @@ def _spectrum(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Pane
                 f"l{place}-condition",
                 "Rank of long products",
                 "Left: the largest over the smallest singular value that was followed. Right: the "
-                f"directions in which an error still comes back. {_sample(layer)}",
+                f"directions in which an error still comes back. {sample(layer)}",
                 lambda ax: plot_condition(layer, ax),
                 lambda ax: plot_directions(layer, ax),
             )
@@ -221,7 +221,7 @@ def _gates(record: DiagnosisRecord, place: int) -> list[Panel]:
                 f"l{place}-tau",
                 "Time constants of the gates",
                 "How many units keep for how long, on a logarithmic axis. A unit forgets to 37 % "
-                f"in one time constant. {_sample(layer)}",
+                f"in one time constant. {sample(layer)}",
                 lambda ax: plot_time_constants(layer, ax, needs_lag=need),
             )
         )
@@ -231,7 +231,7 @@ def _gates(record: DiagnosisRecord, place: int) -> list[Panel]:
                 f"l{place}-gates",
                 "Gates: saturation and activation",
                 "Left: activations within 0.02 of a bound, where gradients die. Right: the median "
-                f"and 10 to 90 % over {layer.units:,} units of state. {_sample(layer)}",
+                f"and 10 to 90 % over {layer.units:,} units of state. {sample(layer)}",
                 lambda ax: plot_saturation(layer, ax),
                 lambda ax: plot_gate_ranges(layer, ax),
             )
@@ -269,9 +269,5 @@ def _need(record: DiagnosisRecord) -> int | None:
     return None if record.needs_lag is None else record.needs_lag.steps
 
 
-def _sample(layer: LayerRecord) -> str:
-    return f"{layer.rows:,} sequences of {layer.steps:,} steps."
-
-
 def _size(record: DiagnosisRecord) -> str:
-    return _sample(record.layers[0]) if record.layers else ""
+    return sample(record.layers[0]) if record.layers else ""

@@ -2,9 +2,9 @@
 
 import io
 import re
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
-import xml.etree.ElementTree as ET
 
 from markupsafe import Markup
 

@@ -33,7 +33,7 @@ class Arrow:
         x1, x2, y: From right to left.
         width: In pixels, by the logarithm of the share of what arrives at lag 0.
         shade: The class of its colour, 0 the weakest.
-        text: The number and the lag.
+        text, lag: The number, and the lag.
         title: In words.
         is_gap: Whether steps between are left out.
     """
@@ -51,12 +51,24 @@ class Arrow:
 
 @dataclass(frozen=True)
 class Unfolded:
-    """All that is drawn."""
+    """All that is drawn.
+
+    Attributes:
+        width, height: In pixels.
+        boxes: A layer at a step each.
+        arrows: What comes back between them.
+        starts: What there is at the step at which the error starts: x, y and the number.
+        columns: The steps: the middle and the number.
+        rows: The layers: the middle, the name that fits, the name.
+        left_out: Layers that are not drawn.
+        caption: How to read it.
+    """
 
     width: float
     height: float
     boxes: list[Box]
     arrows: list[Arrow]
+    starts: list[tuple[float, float, str]]
     columns: list[tuple[float, str]]
     rows: list[tuple[float, str, str]]
     left_out: int
@@ -74,17 +86,21 @@ def unfolded(record: DiagnosisRecord) -> Unfolded | None:
         return None
     steps = _columns([_last_row(layer) for layer in drawn])
     last = steps[-1]
-    boxes, arrows, rows = [], [], []
+    boxes, arrows, starts, rows = [], [], [], []
     for place, layer in enumerate(reversed(drawn)):
         y = _TOP + place * _HEIGHT
         rows.append((y + _BOX_H / 2, _clipped(layer.name), layer.name))
         boxes += [_box(layer, step, _x(i), y) for i, step in enumerate(steps)]
         arrows += _arrows(layer, steps, y)
+        value = _last_row(layer).get(last)
+        at_once = "0" if value is None else _power(value)
+        starts.append((_x(len(steps) - 1) + _BOX_W / 2 + 8, y + _BOX_H + 14, at_once))
     return Unfolded(
-        _LEFT + len(steps) * _WIDTH + 12,
+        _LEFT + len(steps) * _WIDTH + 30,
         _TOP + len(drawn) * _HEIGHT + 26,
         boxes,
         arrows,
+        starts,
         [(_x(i) + _BOX_W / 2, f"{step:,}") for i, step in enumerate(steps)],
         rows,
         len(layers) - len(drawn),
@@ -101,20 +117,23 @@ def _caption(layer: LayerRecord, last: int) -> str:
     )
 
 
-def _last_row(layer: LayerRecord) -> dict[int, float]:
-    """||dE_t/ds_k|| by k, t the last step of the map that has any."""
+def _last_row(layer: LayerRecord) -> dict[int, float | None]:
+    """log10 ||dE_t/ds_k|| by k up to t, t the last step of the map that has any.
+
+    None where nothing arrives.
+    """
     for t, row in zip(reversed(layer.error_map.t), reversed(layer.error_map.log10), strict=True):
         found = {
-            k: v
+            k: v if v is not None and math.isfinite(v) else None
             for k, v in zip(layer.error_map.k, row, strict=True)
-            if v is not None and math.isfinite(v) and k <= t
+            if k <= t
         }
-        if found:
+        if any(v is not None for v in found.values()):
             return found
     return {}
 
 
-def _columns(rows: list[dict[int, float]]) -> list[int]:
+def _columns(rows: list[dict[int, float | None]]) -> list[int]:
     """The last steps one by one, then some that lie farther and farther back."""
     known = sorted({k for row in rows for k in row}, reverse=True)
     last = known[0]
@@ -137,7 +156,7 @@ def _box(layer: LayerRecord, step: int, x: float, y: float) -> Box:
 
 def _arrows(layer: LayerRecord, steps: list[int], y: float) -> list[Arrow]:
     row, last = _last_row(layer), steps[-1]
-    top = max(row.values())
+    top = max(value for value in row.values() if value is not None)
     found = []
     for column, step in enumerate(steps[:-1]):
         value = row.get(step)

@@ -21,6 +21,8 @@ __all__ = [
     "not_examined",
     "number",
     "provenance",
+    "sample",
+    "share",
 ]
 
 _NOTHING = "-"
@@ -59,7 +61,11 @@ def horizon(layer: LayerRecord) -> str:
 def finding(found: Finding) -> Said:
     """A finding in words."""
     healthy = found.code == "healthy"
-    compared = f"{number(found.value)} {found.unit}, threshold {number(found.threshold)}"
+    value, threshold, unit = found.value, found.threshold, found.unit
+    if unit.startswith("share of "):
+        compared = f"{share(value)} {unit.removeprefix('share ')}, threshold {share(threshold)}"
+    else:
+        compared = f"{number(value)} {unit}, threshold {number(threshold)}"
     return Said(
         found.code,
         found.code.replace("_", " "),
@@ -108,9 +114,9 @@ def names(records: Sequence[DiagnosisRecord]) -> list[str]:
 def layer_facts(layer: LayerRecord) -> str:
     """One line about a layer."""
     return (
-        f"{layer.kind}, {layer.units:,} units of state ({', '.join(layer.states)}), "
-        f"{layer.steps:,} steps of {layer.rows:,} sequences; "
-        f"replay error {number(layer.replay_error, 2)}"
+        f"{layer.kind}, {layer.units:,} units of state ({', '.join(layer.states)}). "
+        f"{sample(layer)} "
+        f"Replay error {number(layer.replay_error, 2)}"
     )
 
 
@@ -146,8 +152,8 @@ def _numbers(layer: LayerRecord) -> dict[str, str]:
         number(layer.bound_factor),
         number(layer.beta_w),
         number(layer.spectral_radius),
-        _share(layer.saturated_share),
-        _share(layer.dead_share),
+        share(layer.saturated_share),
+        share(layer.dead_share),
         number(layer.replay_error, 2),
     )
     return dict(zip(_COLUMNS, values, strict=True))
@@ -160,7 +166,7 @@ def gate_table(record: DiagnosisRecord) -> list[list[str]]:
             layer.name,
             gate.name,
             gate.role,
-            _share(gate.saturated_share),
+            share(gate.saturated_share),
             f"{number(gate.low)} / {number(gate.median)} / {number(gate.high)}",
             _middle(gate.time_constants_steps),
         ]
@@ -174,23 +180,33 @@ def _middle(values: Sequence[float | None]) -> str:
     return number(found[(len(found) - 1) // 2]) if found else _NOTHING
 
 
-def differences(
-    record: DiagnosisRecord, others: Mapping[str, DiagnosisRecord]
-) -> list[tuple[str, list[str]]]:
+def differences(record: DiagnosisRecord, others: Mapping[str, DiagnosisRecord]) -> list[list[str]]:
     """What differs: the name of a number, and its value in each record, the own one first."""
     if not others:
         return []
     every = [record, *others.values()]
     rows = [
-        ("first finding", [r.findings[0].code.replace("_", " ") for r in every]),
-        ("loss", [number(r.loss, 4) for r in every]),
-        ("context used, steps", [_uses(r) for r in every]),
+        ["first finding", *(r.findings[0].code.replace("_", " ") for r in every)],
+        ["loss", *(number(r.loss, 4) for r in every)],
+        ["context used, steps", *(_uses(r) for r in every)],
     ]
     for place, layer in enumerate(record.layers):
         matched = [matching(other, place, layer.name) for other in others.values()]
         columns = [_numbers(layer), *({} if m is None else _numbers(m) for m in matched)]
-        rows += [(f"{layer.name}: {n}", [c.get(n, _NOTHING) for c in columns]) for n in _COLUMNS]
+        rows += [
+            [f"{layer.name}: {name}", *(column.get(name, _NOTHING) for column in columns)]
+            for name in _COLUMNS
+        ]
     return rows
+
+
+def sample(layer: LayerRecord) -> str:
+    """Of how many sequences and steps a picture of a layer is made."""
+    return f"{_count(layer.rows, 'sequence')} of {_count(layer.steps, 'step')}."
+
+
+def _count(many: int, what: str) -> str:
+    return f"{many:,} {what}{'' if many == 1 else 's'}"
 
 
 def matching(record: DiagnosisRecord, place: int, name: str) -> LayerRecord | None:
@@ -231,7 +247,8 @@ def _uses(record: DiagnosisRecord) -> str:
     return _NOTHING if record.context is None else number(record.context.uses_steps)
 
 
-def _share(value: float | None) -> str:
+def share(value: float | None) -> str:
+    """A share in percent; a dash where there is none."""
     return _NOTHING if value is None or math.isnan(value) else f"{value:.1%}"
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["keeping", "plot_gate_ranges", "plot_saturation", "plot_time_constants"]
 
-_BINS = 24
+_BINS, _LONGEST_TICK = 24, 12
 _HATCHES = ("", "//", "..", "xx")
 
 
@@ -71,7 +71,7 @@ def plot_time_constants(
 def plot_saturation(layer: LayerRecord, ax: "Axes | None" = None) -> "Axes":
     """Draw for each gate which share of its activations lies within 0.02 of a bound."""
     ax = axes_or_new(ax)
-    names = [short(g.name) for g in layer.gates]
+    names = [short(g.name, _LONGEST_TICK) for g in layer.gates]
     shares = 100 * finite(g.saturated_share for g in layer.gates)
     _ = ax.barh(range(len(names)), np.nan_to_num(shares), color=BLUE, height=0.6)
     for place, share in enumerate(shares):
@@ -93,7 +93,7 @@ def plot_gate_ranges(layer: LayerRecord, ax: "Axes | None" = None) -> "Axes":
     rows = np.arange(len(layer.gates))
     _ = ax.hlines(rows, low, high, color=BLUE, linewidth=4, alpha=0.45)
     _ = ax.plot(middle, rows, color=BLUE, marker="o", linestyle="none", markersize=6)
-    _rows(ax, [short(g.name) for g in layer.gates])
+    _rows(ax, [short(g.name, _LONGEST_TICK) for g in layer.gates])
     ax.set_xlabel("activation, mean of a unit")
     return ax
 

@@ -26,8 +26,8 @@ __all__ = [
 
 # Okabe & Ito 2008: told apart by people who see fewer colours, in print too with the markers.
 BLUE, VERMILION, GREEN, PURPLE = "#0072b2", "#d55e00", "#009e73", "#cc79a7"
-ORANGE, SKY, BLACK, GREY = "#e69f00", "#56b4e9", "#000000", "#8c8c8c"
-COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK, GREY)
+ORANGE, SKY, INK, GREY = "#e69f00", "#56b4e9", "#1a1a1a", "#8c8c8c"
+COLOURS = (BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK, GREY)
 MARKERS = "osD^vP*X"
 LINES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 
@@ -59,9 +59,9 @@ def positive(values: Iterable[float | None]) -> np.ndarray:
     return found
 
 
-def short(text: str) -> str:
-    """A name that fits into a legend."""
-    return text if len(text) <= _LONGEST_LABEL else text[: _LONGEST_LABEL - 1] + "…"
+def short(text: str, most: int = _LONGEST_LABEL) -> str:
+    """A name that fits into a legend, or beside an axis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def power_of_ten(value: float, _: int | None = None) -> str:

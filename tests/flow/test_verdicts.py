@@ -221,6 +221,12 @@ def test_what_the_model_uses_it_has_learnt():
     assert codes(layer(decay=0.5), context=FLAT) == ["vanishing"]
 
 
+def test_an_error_that_just_arrives_can_collapse_and_one_that_does_not_has_vanished():
+    narrow = layer(directions_by_lag=[1] * 5, horizon_steps=32, is_horizon_beyond=False)
+    assert codes(narrow, context=FLAT) == ["rank_collapse"]
+    assert codes(replace(narrow, horizon_steps=31), context=FLAT) == ["vanishing"]
+
+
 def test_one_layer_that_reaches_is_enough():
     assert codes(layer("l0", decay=0.5), layer("l1", decay=0.6), context=FLAT) == ["vanishing"]
     findings, _ = judged(layer("l0", decay=0.5), layer("l1", decay=0.6), context=FLAT)

@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from throughtime import cells, declare, engine, errors, models, nn, testing
+    from throughtime import cells, declare, diagnosis, engine, errors, flow, models, nn, testing
     from throughtime.cells import (
         clip_adjoint,
         clockwork,
@@ -52,6 +52,8 @@ if TYPE_CHECKING:
         tanh,
         where,
     )
+    from throughtime.diagnosis import Diagnosis, Trained, Training, cure, diagnose
+    from throughtime.flow.monitor import Monitor
     from throughtime.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
 
 __version__ = "0.1.0.dev0"
@@ -63,13 +65,17 @@ __all__ = [
     "Bernoulli",
     "Blocks",
     "Cell",
+    "Diagnosis",
     "Extra",
     "GRUCell",
     "LSTMCell",
+    "Monitor",
     "Param",
     "RNNCell",
     "Recurrent",
     "State",
+    "Trained",
+    "Training",
     "Uniform",
     "absolute",
     "affine",
@@ -80,11 +86,15 @@ __all__ = [
     "clip_adjoint",
     "clockwork",
     "cos",
+    "cure",
     "declare",
+    "diagnose",
+    "diagnosis",
     "dilate",
     "engine",
     "errors",
     "exp",
+    "flow",
     "layer_norm",
     "leaky",
     "log",
@@ -111,8 +121,9 @@ __all__ = [
     "zoneout",
 ]
 
-_PACKAGES = ("cells", "declare", "engine", "errors", "models", "nn", "testing")
+_PACKAGES = ("cells", "declare", "diagnosis", "engine", "errors", "flow", "models", "nn", "testing")
 _LAYERS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent")
+_DIAGNOSIS = ("Diagnosis", "Trained", "Training", "cure", "diagnose")
 _CURES = (
     "clip_adjoint",
     "clockwork",
@@ -131,10 +142,15 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'throughtime' has no attribute {name!r}")
     if name in _PACKAGES:
         return import_module(f"throughtime.{name}")
-    home = "nn" if name in _LAYERS else "cells" if name in _CURES else "declare"
-    value = getattr(import_module(f"throughtime.{home}"), name)
+    value = getattr(import_module(f"throughtime.{_home(name)}"), name)
     globals()[name] = value
     return value
+
+
+def _home(name: str) -> str:
+    """The module that a public name comes from."""
+    groups = {"nn": _LAYERS, "cells": _CURES, "diagnosis": _DIAGNOSIS, "flow.monitor": ("Monitor",)}
+    return next((home for home, names in groups.items() if name in names), "declare")
 
 
 def __dir__() -> list[str]:

@@ -38,13 +38,13 @@ class Diagnose(Command):
 
     def __call__(self) -> int:
         """Print the findings and write the report."""
+        from throughtime.cli.diagnosis_view import show
         from throughtime.cli.screen import Screen
-        from throughtime.report.terminal import rendered
 
         screen = Screen(json_only=self.json)
         found = self._diagnosis()
         path = self._written(found, screen)
-        screen.console.print(rendered(found.record))
+        show(found.record, screen)
         if path is not None:
             screen.facts([("report", str(path))])
         if self.open and path is not None:

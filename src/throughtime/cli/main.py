@@ -15,10 +15,12 @@ from collections.abc import Iterator, Sequence
 
 import tyro
 
+from throughtime.cli.bench import Bench
 from throughtime.cli.command import Command
 from throughtime.cli.compare import Compare
 from throughtime.cli.cure import Cure
 from throughtime.cli.demo import Demo
+from throughtime.cli.diagnose import Diagnose
 from throughtime.cli.doctor import Doctor
 from throughtime.cli.evaluate import Evaluate
 from throughtime.cli.generate import Generate
@@ -32,10 +34,12 @@ _VERBS: dict[str, type[Command]] = {
     "train": Train,
     "evaluate": Evaluate,
     "generate": Generate,
-    "compare": Compare,
+    "diagnose": Diagnose,
     "cure": Cure,
-    "demo": Demo,
+    "compare": Compare,
     "tasks": Tasks,
+    "demo": Demo,
+    "bench": Bench,
     "doctor": Doctor,
 }
 _DESCRIPTION = (

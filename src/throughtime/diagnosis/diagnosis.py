@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from throughtime.errors import ConfigError
 from throughtime.records.diagnosis import DiagnosisRecord, Finding, LayerRecord
 
 __all__ = ["Diagnosis"]
@@ -71,19 +72,27 @@ class Diagnosis:
         """Draw the error by lag of one layer, with its bound."""
         from throughtime.report import pictures
 
-        return pictures.plot_error_by_lag(self.layers[layer], ax, self._needs_lag())
+        return pictures.plot_error_by_lag(
+            self.layers[layer], ax, needs_lag=self._needs_lag()
+        )
 
     def plot_lyapunov(self, ax: Any = None, layer: int = 0) -> Any:
         """Draw the Lyapunov exponents of one layer."""
-        from throughtime.report import pictures
+        from throughtime.report import pictures_spectrum
 
-        return pictures.plot_lyapunov(self.layers[layer], ax)
+        return pictures_spectrum.plot_lyapunov(self.layers[layer], ax)
 
     def plot_context_use(self, ax: Any = None) -> Any:
-        """Draw the loss over how many steps the model sees."""
+        """Draw the loss over how many steps the model sees.
+
+        Raises:
+            ConfigError: The curve could not be made: a loss was not finite.
+        """
         from throughtime.report import pictures
 
-        return pictures.plot_context_use(self.record.context, ax)
+        if self.record.context is None:
+            raise ConfigError("there is no context-use curve: the loss, or an error, is not finite")
+        return pictures.plot_context_use(self.record.context, ax, needs_lag=self._needs_lag())
 
     def _needs_lag(self) -> int | None:
         return None if self.record.needs_lag is None else self.record.needs_lag.steps

@@ -64,8 +64,8 @@ def _curves_panel(results: Results) -> Panel:
     title = "The error by lag, before and after training"
     caption = (
         "The share of an error at the last step that comes back over so many steps, on a "
-        "logarithmic axis: medians over 8 sequences. Dashed: what the bound (beta_W beta_h)^L "
-        f"allows the {results['rows'][0]['name']}; it is no measurement. Dotted: 1 %, where the "
+        "logarithmic axis: medians over 8 sequences. Thin, dashed: what the bound "
+        f"(beta_W beta_h)^L allows the {results['rows'][0]['name']}; it is no measurement. Dotted: 1 %, where the "
         f"horizon ends. Vertical: the {results['needs_lag']} steps that the task needs."
     )
     svg = inline_svg(lambda f: _curves(f, results), f"{title}. {caption}", "curves", (7.6, 3.6))

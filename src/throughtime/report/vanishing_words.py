@@ -117,6 +117,7 @@ def cliff_sentence(cliff: Results) -> str:
     return (
         f"At (w, b) = ({here['w']:.2f}, {here['b']:.2f}) the gradient is "
         f"{here['gradient_norm']:.1f} long, and the plain step "
-        f"lands at ({there['w']:.2f}, {there['b']:.2f}); after {len(plain) - 1} updates the error is {plain[-1]['error']:.2g}. Scaled down to a norm of "
+        f"lands at ({there['w']:.2f}, {there['b']:.2f}); after {len(plain) - 1} updates the "
+        f"error is {plain[-1]['error']:.2g}. Scaled down to a norm of "
         f"{cliff['clip_norm']:g} the same walk ends at {clipped[-1]['error']:.2g}."
     )

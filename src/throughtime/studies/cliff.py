@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 __all__ = ["CLIP_NORM", "LEARNING_RATE", "START", "STEPS", "Cliff", "Point", "cliff", "unit_error"]
 
@@ -73,7 +73,7 @@ class Cliff:
         return {"w": self.w.tolist(), "b": self.b.tolist(), "error": self.error.tolist()}
 
 
-def unit_error(w: Numbers, b: Numbers) -> Error:
+def unit_error(w: ArrayLike, b: ArrayLike) -> Error:
     """The error of the unit and its exact derivatives, at any points (w, b).
 
         x_t = w sigmoid(x_{t-1}) + b,  x_0 = 0.5,  E = (sigmoid(x_50) - 0.7)^2
@@ -82,14 +82,14 @@ def unit_error(w: Numbers, b: Numbers) -> Error:
     Source:
         Pascanu et al. 2013, arXiv:1211.5063, the figure of the error surface of one hidden unit.
     """
-    w, b = np.broadcast_arrays(np.asarray(w, np.float64), np.asarray(b, np.float64))
-    x = np.full(w.shape, _FIRST)
-    by_w, by_b = np.zeros(w.shape), np.zeros(w.shape)
+    across, up = np.broadcast_arrays(np.asarray(w, np.float64), np.asarray(b, np.float64))
+    x = np.full(across.shape, _FIRST)
+    by_w, by_b = np.zeros(across.shape), np.zeros(across.shape)
     for _ in range(STEPS):
         f = _sigmoid(x)
-        factor = w * f * (1.0 - f)
+        factor = across * f * (1.0 - f)
         by_w, by_b = f + factor * by_w, 1.0 + factor * by_b
-        x = w * f + b
+        x = across * f + up
     y = _sigmoid(x)
     outer = 2.0 * (y - _TARGET) * y * (1.0 - y)
     return Error(np.square(y - _TARGET), outer * by_w, outer * by_b)
@@ -107,11 +107,11 @@ def _walk(clip_norm: float) -> list[Point]:
     w, b = START
     points = []
     for _ in range(_UPDATES + 1):
-        found = unit_error(np.float64(w), np.float64(b))
+        found = unit_error(w, b)
         norm = float(np.hypot(found.by_w, found.by_b))
-        points.append(Point(float(w), float(b), float(found.value), norm))
+        points.append(Point(w, b, float(found.value), norm))
         step = LEARNING_RATE * min(1.0, clip_norm / norm)
-        w, b = w - step * found.by_w, b - step * found.by_b
+        w, b = w - step * float(found.by_w), b - step * float(found.by_b)
     return points
 
 

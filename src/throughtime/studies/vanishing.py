@@ -221,7 +221,7 @@ def prepared(
     return TaskLesson(task, config), model
 
 
-def measured(model: nn.Module, loss: Callable[[nn.Module], Tensor]) -> LayerRecord:
+def measured(model: nn.Module, loss: Callable[[Any], Tensor]) -> LayerRecord:
     """How far back the error of a loss reaches in the one recurrent layer of a model."""
     with watching(model) as watch:
         passages = watch.passages(loss(watch.model), rows=_ROWS, seed=0)

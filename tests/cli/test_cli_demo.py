@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+import subprocess
+import sys
 import webbrowser
 
 import pytest
@@ -24,6 +26,21 @@ def shown(tmp_path_factory):
     with contextlib.redirect_stdout(io.StringIO()) as out:
         assert main(["demo", "vanishing", "--updates", "2", "--out", str(folder)]) == 0
     return out.getvalue(), folder
+
+
+def test_help_loads_nothing_heavy_and_explains_every_flag():
+    code = (
+        "import sys\nfrom throughtime.cli.main import main\n"
+        "status = main(['demo', '--help'])\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'rich', 'jinja2'} & set(sys.modules)\n"
+        "sys.exit(str(heavy) if heavy else status)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(len(line) <= COLUMNS for line in done.stdout.splitlines())
+    said = " ".join(done.stdout.replace("│", "").split())
+    for text in ("{vanishing}", "--out PATH Folder", "--updates INT Updates", "--seed INT Seed"):
+        assert text in said
 
 
 def test_the_summary_fits_a_terminal_and_names_the_page(shown):

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 import throughtime
+from throughtime.flow.thresholds import limit
+from throughtime.records.diagnosis import CODES
 
 DOCS = Path(__file__).parent.parent.parent / "docs"
 FILES = sorted(DOCS.glob("*.md"))
@@ -78,10 +80,35 @@ def test_the_picture_is_what_its_program_draws(tmp_path):
     assert drawn.read_bytes() == (DOCS / "pictures" / drawn.name).read_bytes()
 
 
+def test_the_table_of_findings_has_the_thresholds_of_the_code():
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\|.*\|.*\|$", (DOCS / "instrument.md").read_text(), re.MULTILINE
+    )
+    assert tuple(rows) == CODES
+    for code, cell in re.findall(
+        r"^\| `(\w+)` \|[^|]*\| (?:above|below|at most|at least) ([\d.]+) \|",
+        (DOCS / "instrument.md").read_text(),
+        re.MULTILINE,
+    ):
+        assert float(cell) == pytest.approx(limit(code), abs=5e-4), code
+        rows.remove(code)
+    assert rows == ["healthy"]
+
+
 # --- Wrong formulas are noticed -------------------------------------------------------------------
 
 # What a page says, and something near it that is not true: one or more of each block's claims.
 MUTANTS = [
+    ("answer = math.exp(-1 / 100)", "answer = 1 - 1 / 50"),
+    ("math.floor(math.log(0.01) / math.log(0.9))\nassert answer", "44\nassert answer"),
+    ("answer = [1, 3, 5]", "answer = [1, 3]"),
+    ("answer = math.log(99)", "answer = math.log(100)"),
+    ("answer = 7 ", "answer = 6 "),
+    ("torch.tensor([0.6, 0.8]), torch", "torch.tensor([1.0, 1.0]), torch"),
+    ("] = -100.0", "] = 0.0"),
+    ("error_at(T - lag).norm()", "error_at(T - 1 - lag).norm()"),
+    ("immediate(T - lag).norm()", "immediate(max(T - 1 - lag, 1)).norm()"),
+    ("record.bound_factor - beta_W", "record.bound_factor - torch.linalg.eigvals(W).abs().max()"),
     ("cell(x[1], cell(x[0], h0[0]))", "cell(x[0], cell(x[1], h0[0]))"),
     ("book(x, a0.tanh())", "book(x, a0)"),
     ("assert close(by_o, p - ", "assert close(by_o, p + "),
@@ -116,12 +143,31 @@ MUTANTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("said", "wrong"), MUTANTS, ids=range(len(MUTANTS)))
-def test_a_wrong_formula_is_noticed(said, wrong, as_before):
-    text = (DOCS / "notes.md").read_text()
+# What a page says of the instrument, and what would be said if it measured something else.
+MISREAD = [
+    ("(by_step[:-1] == 0).all()", "(by_step[:-1] > 0).all()"),
+    ("math.log(0.01) / math.log(0.9)) == 43", "math.log(0.1) / math.log(0.9)) == 43"),
+    ("abs(ratio - 0.9) < 1e-9", "abs(ratio - 0.1) < 1e-9"),
+    ("matrix_norm(plain.weight_hh_l0.detach(), 2)", "matrix_norm(plain.weight_hh_l0.detach())"),
+    ("0.4 < off[1] / off[0] < 0.6", "0.9 < off[1] / off[0] < 1.1"),
+    ("exponents_after(150).sum() - log_det", "exponents_after(150).mean() - log_det"),
+    ("t - -1 / math.log(0.9)", "t - 1 / 0.9"),
+    ('path_share["c"] - 1.0', 'path_share["h"] - 1.0'),
+    ("[1, 2, 4, 8, 16, 32, 60]", "[1, 2, 4, 8, 16, 32, 64]"),
+    ("weight_hh_l0.mul_(0.3)", "weight_hh_l0.mul_(30.0)"),
+    ("gradient_norms=[5.0] * 50", "gradient_norms=[0.5] * 50"),
+]
+CHANGES = [("notes.md", *pair) for pair in MUTANTS] + [("instrument.md", *pair) for pair in MISREAD]
+
+
+@pytest.mark.parametrize(
+    ("page", "said", "wrong"), CHANGES, ids=[f"{page} {n}" for n, (page, *_) in enumerate(CHANGES)]
+)
+def test_a_wrong_formula_is_noticed(page, said, wrong, as_before):
+    text = (DOCS / page).read_text()
     assert text.count(said) == 1, "the page says something else now; adapt the mutant"
     before, _, after = text.partition(said)
-    # No further than the block itself, and none of the slow ones before that it does not need.
+    # No further than the block itself.
     changed = before + wrong + after.split("```", 1)[0] + "```\n"
     with pytest.raises(AssertionError):
         run(changed, "mutant")

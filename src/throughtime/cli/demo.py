@@ -21,7 +21,7 @@ _PAGE = "vanishing.html"
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Command):
-    """See errors vanish through time and be kept, in about a minute: numbers and a page."""
+    """See errors vanish through time, or be kept: numbers and a page in a minute."""
 
     name: Positional[Literal["vanishing"]]
     """vanishing: tanh, leaky, LSTM and GRU on one task, and the cliff that clipping is for."""

@@ -56,11 +56,7 @@ def test_the_curve_of_an_error_at_the_last_step_is_that_of_brute_force(name):
     norms = torch.stack(states).norm(dim=0)
     entered = norms[0].quantile(0.5)
     shares = norms / norms[0]
-    for got, q in (
-        (record.error_by_lag, 0.5),
-        (record.error_low, 0.1),
-        (record.error_high, 0.9),
-    ):
+    for got, q in ((record.error_by_lag, 0.5), (record.error_low, 0.1), (record.error_high, 0.9)):
         want = entered * shares.quantile(q, dim=-1)
         assert error_to_largest(torch.tensor(got, dtype=torch.float64), want) < BOUND
     for state, by_itself in zip(record.states, states, strict=True):

@@ -49,7 +49,7 @@ def gate_measures(steps: CellSteps, real: Tensor) -> GateMeasures:
     moving = [n for s, n in zip(cell.states, cell.new, strict=True) if not s.clock]
     wanted = [*(n for _, n in acts), *(n for _, n in shares.values()), *moving]
     seen = looked_through(steps, wanted, real, distance=NEAR_A_BOUND)
-    if not seen or not next(iter(seen.values())).count:
+    if not seen[moving[0]].count:
         return GateMeasures([], None, 0.0)
     times = {state: _time_constants(lag, seen[n]) for state, (lag, n) in shares.items()}
     gates = [_record(cell, name, seen[n], times) for name, n in acts]

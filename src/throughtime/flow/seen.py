@@ -77,17 +77,18 @@ def looked_through(
     Shape:
         real: [T, B]
     """
-    found: dict[Node, Seen] = {}
-    for part, values in _parts(steps, nodes):
+    found = {n: _nothing(steps.job.sizes.of(n.width)) for n in nodes}
+    for part, values in _parts(steps, list(found)):
         here = real[part]
-        for n, value in zip(nodes, values, strict=True):
-            width = steps.job.sizes.of(n.width)
-            taken = value.expand(*here.shape, width)[here].double().cpu()
-            if n not in found:
-                zeros = torch.zeros(width, dtype=torch.float64)
-                found[n] = Seen(zeros, zeros + math.inf, zeros - math.inf)
-            found[n].add(taken, _BOUNDS.get(n.op, _NONE), distance)
+        for (n, seen), value in zip(found.items(), values, strict=True):
+            taken = value.expand(*here.shape, len(seen.total))[here].double().cpu()
+            seen.add(taken, _BOUNDS.get(n.op, _NONE), distance)
     return found
+
+
+def _nothing(width: int) -> Seen:
+    zeros = torch.zeros(width, dtype=torch.float64)
+    return Seen(zeros, zeros + math.inf, zeros - math.inf)
 
 
 def _parts(steps: CellSteps, nodes: Sequence[Node]) -> Iterator[tuple[slice, list[Tensor]]]:

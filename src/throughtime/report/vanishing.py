@@ -66,7 +66,8 @@ def _curves_panel(results: Results) -> Panel:
         "The share of an error at the last step that comes back over so many steps, on a "
         "logarithmic axis: medians over 8 sequences. Thin, dashed: what the bound "
         f"(beta_W beta_h)^L allows the {results['rows'][0]['name']}; it is no measurement. "
-        f"Dotted: 1 %, where the horizon ends. Vertical: the {results['needs_lag']} steps that the task needs."
+        "Dotted: 1 %, where the horizon ends. Vertical: the "
+        f"{results['needs_lag']} steps that the task needs."
     )
     svg = inline_svg(lambda f: _curves(f, results), f"{title}. {caption}", "curves", (7.6, 3.6))
     return Panel(svg, title, caption)

@@ -23,10 +23,11 @@ _PAGE = "vanishing.html"
 class Demo(Command):
     """See errors vanish through time, or be kept: numbers and a page in a minute."""
 
-    name: Positional[Literal["vanishing"]]
-    """vanishing: tanh, leaky, LSTM and GRU on one task, and the cliff that clipping is for."""
+    name: Positional[Literal["vanishing", "false-zero"]]
+    """vanishing: tanh, leaky, LSTM and GRU on one task, and the cliff that clipping is for.
+    false-zero: what retain_grad reads on torch's fused layers, and what really arrives."""
     out: Path = Path("runs/demo")
-    """Folder that the page is written to."""
+    """Folder that pages and pictures are written to."""
     open: bool = False
     """Open the page in the browser."""
     updates: int = 1_600
@@ -43,6 +44,11 @@ class Demo(Command):
                     f"{least}. Give --{name} {least} or more."
                 )
 
+        if self.name == "false-zero" and (self.updates, self.seed) != (type(self).updates, 0):
+            raise ConfigError(
+                "demo false-zero trains nothing and has its own seeds; drop --updates and --seed."
+            )
+
     def __call__(self) -> int:
         """Measure, train, measure again; write the page, and say what was seen."""
         if find_spec("matplotlib") is None:
@@ -52,10 +58,17 @@ class Demo(Command):
             )
         import webbrowser
 
+        from throughtime.cli.false_zero import show_false_zero
         from throughtime.cli.screen import Screen
         from throughtime.studies.vanishing import vanishing
 
         screen = Screen(json_only=self.json)
+        if self.name == "false-zero":
+            found = show_false_zero(screen, self.out)
+            screen.result(found)
+            if self.open:
+                _ = webbrowser.open(Path(found["picture"]).as_uri())
+            return 0
         page = (self.out / _PAGE).resolve()
         page.parent.mkdir(parents=True, exist_ok=True)  # which may fail, and should before the work
         results = vanishing(self.updates, self.seed, _watching(screen)).as_json()

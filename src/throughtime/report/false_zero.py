@@ -10,12 +10,11 @@ _COLOURS = {"nn.RNN": "#0072B2", "nn.LSTM": "#D55E00", "nn.GRU": "#009E73"}  # O
 _ZERO = 1e-15  # where "exactly 0" is drawn on an axis that has no zero
 
 
-def false_zero_svg(results: Mapping[str, Any], hidden: int = 64) -> bytes:
-    """The picture, the same bytes for the same results.
+def false_zero_svg(results: Mapping[str, Any]) -> bytes:
+    """The picture for layers of the middle size, the same bytes for the same results.
 
     Args:
         results: What `FalseZero.as_json` gives.
-        hidden: Of which size.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -24,6 +23,8 @@ def false_zero_svg(results: Mapping[str, Any], hidden: int = 64) -> bytes:
     with mpl.rc_context(settings):
         figure = Figure(figsize=(8.6, 4.0), layout="constrained")
         axes = figure.subplots()
+        sizes = sorted({row["hidden"] for row in results["rows"]})
+        hidden = sizes[len(sizes) // 2]
         lags = list(range(results["steps"]))
         for place, row in enumerate(r for r in results["rows"] if r["hidden"] == hidden):
             colour = _COLOURS[row["kind"]]
@@ -41,7 +42,7 @@ def false_zero_svg(results: Mapping[str, Any], hidden: int = 64) -> bytes:
         axes.text(lags[-1], _ZERO * 200, "exactly 0", ha="right", color="#555555")
         axes.set_xlabel("lag: steps before the last one, where the loss is")
         axes.set_ylabel("error, as a share of that at lag 0")
-        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.0, 0.40), frameon=False)
+        axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.0, 0.48), frameon=False)
         figure.suptitle(
             f"{hidden} units as torch makes them, median and range of "
             f"{len(results['seeds'])} seeds",

@@ -1,4 +1,4 @@
-"""Passages of any cell with drawn weights, and the same network to be differentiated by autograd."""
+"""Passages of any cell with drawn weights, and the same network as autograd differentiates it."""
 
 import math
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Is no error ever above the bound? Exact for plain recurrences, ten thousand cases for the rest."""
+"""Is no error ever above the bound? Exact for plain recurrences, else in ten thousand cases."""
 
 import math
 

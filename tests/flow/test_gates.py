@@ -28,7 +28,7 @@ def time_constants(share):
 
 def test_the_gates_of_an_lstm():
     lengths = torch.tensor([20, 7, 0])
-    made, steps, found = measured(CATALOGUE["lstm"], T=20, gain=3.0, lengths=lengths)
+    _, steps, found = measured(CATALOGUE["lstm"], T=20, gain=3.0, lengths=lengths)
     real = torch.arange(20)[:, None] < lengths
     acts = {n: torch.sigmoid(steps.gates[n][real]) for n in "ifo"}
     acts["g"] = torch.tanh(steps.gates["g"][real])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from passages import CELLS, Drawn
-from tolerances import TOLERANCE, error_to_largest
 
 import throughtime as tt
 from throughtime.flow.backward import arrivals
 from throughtime.flow.lags import Lags, chosen_steps, log_quantile, time_map
 from throughtime.flow.measure import measure
+from tolerances import TOLERANCE, error_to_largest
 
 BOUND = TOLERANCE["flow", torch.float64].bound
 WAYS = {
@@ -40,7 +40,7 @@ def followed(drawn, at=32):
 @pytest.mark.parametrize("name", CELLS)
 def test_every_error_is_that_of_brute_force(name, way):
     drawn = Drawn(CELLS[name], **WAYS[way])
-    given, starts, lags = followed(drawn)
+    _, starts, lags = followed(drawn)
     brute = torch.cat(drawn.errors(), -1).norm(dim=-1)  # [t, k, B]
     got = lags.by_step().exp().nan_to_num(0.0).permute(1, 0, 2)
     assert error_to_largest(got, brute[lags.starts, : got.shape[1]]) < BOUND
@@ -75,7 +75,7 @@ def test_the_curve_of_an_error_at_the_last_step_is_that_of_brute_force(name):
 
 def test_the_map_holds_medians_over_rows():
     drawn = Drawn(CELLS["lstm"], T=12, B=5)
-    given, starts, lags = followed(drawn, at=4)
+    _, starts, lags = followed(drawn, at=4)
     assert starts == [0, 4, 7, 11]
     found = time_map(starts, lags.by_step())
     brute = torch.cat(drawn.errors(), -1).norm(dim=-1).quantile(0.5, dim=-1).log10()
@@ -108,6 +108,14 @@ def test_a_row_that_ends_earlier_has_its_own_lag_0():
     assert len(record.error_by_lag) == 9
 
 
+def test_a_lag_that_reaches_behind_a_reset_is_no_lag():
+    """So a reset does not look as if errors vanished: the row has fewer lags."""
+    reset = torch.zeros(9, 3, dtype=torch.bool)
+    reset[6, 1] = True
+    lags = followed(Drawn(CELLS["rnn"], reset=reset).only_at(8))[2].by_step()[:, 0]
+    assert lags.isnan().nonzero().tolist() == [[k, 1] for k in range(6)]
+
+
 def test_a_layer_that_gets_no_error_has_a_whole_record():
     record = measure(Drawn(CELLS["lstm"]).only_at().passage(), exponents=2)
     assert record.error_by_lag == [0.0]
@@ -120,7 +128,7 @@ def test_a_layer_that_gets_no_error_has_a_whole_record():
 def test_a_thousand_steps_neither_under_nor_overflow(gain):
     """h_t = gain * h_{t-1} + x_t by a matrix; float32 holds 38 powers of ten, float64 308."""
     drawn = linear(gain, T=1000, B=2, dtype=torch.float32).only_at(999)
-    given, starts, lags = followed(drawn)
+    given, _, lags = followed(drawn)
     logs = lags.by_step()[:, 0]
     want = (999 - torch.arange(1000, dtype=torch.float64)) * math.log(gain)
     assert (logs - logs[-1] - want[:, None]).abs().max() < 1e-3 * want.abs().max()
@@ -133,7 +141,7 @@ def test_a_thousand_steps_neither_under_nor_overflow(gain):
 @pytest.mark.parametrize("gain", [1e-3, 30.0])
 def test_delays_too(gain):
     drawn = linear(gain, T=300, B=2, dtype=torch.float32, delays=[2, 5]).only_at(299)
-    given, starts, lags = followed(drawn)
+    _, _, lags = followed(drawn)
     logs = lags.by_step()[:, 0, 0].flip(0)
     logged = [0.0]  # the sum over all paths of steps of two and of five
     for lag in range(1, 300):

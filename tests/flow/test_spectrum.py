@@ -5,20 +5,19 @@ import math
 import pytest
 import torch
 from passages import CELLS, Drawn, step_jacobian
-from tolerances import TOLERANCE, error_to_largest
 
 import throughtime as tt
+from throughtime.engine import reference
 from throughtime.errors import ConfigError
 from throughtime.flow.measure import measure
 from throughtime.flow.spectrum import companion, lyapunov, spectrum_of
+from tolerances import TOLERANCE, error_to_largest
 
 BOUND = TOLERANCE["flow", torch.float64].bound
 
 
 def with_weights(drawn, **given):
     """The call with other weights, by the beginning of their names, and its states run again."""
-    from throughtime.engine import reference
-
     weights = [
         next((v for name, v in given.items() if slot.name == name), w)
         for slot, w in zip(drawn.job.slots, drawn.inputs.weights, strict=True)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from passages import CELLS, Drawn, step_jacobian
+
 from tolerances import TOLERANCE, error_to_largest
 
 BOUND = TOLERANCE["flow", torch.float64].bound

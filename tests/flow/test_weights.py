@@ -1,12 +1,13 @@
-"""Is BPTT's sum taken apart rightly? Each step with its own copy of W, differentiated by autograd."""
+"""Is BPTT's sum taken apart rightly? By autograd, each step with its own copy of W."""
 
 import pytest
 import torch
 from passages import CELLS, CURED, Drawn
-from tolerances import TOLERANCE, error_to_largest
 
 import throughtime.flow.weights as weights_of
+from throughtime.engine import reference
 from throughtime.flow.measure import measure
+from tolerances import TOLERANCE, error_to_largest
 
 BOUND = TOLERANCE["flow", torch.float64].bound
 WAYS = {
@@ -48,14 +49,9 @@ def test_every_part_is_that_of_its_own_copy(name, way):
 def test_the_parts_of_all_lags_and_steps_make_the_whole_gradient():
     """dE/dW = sum_t sum_k: so the parts are immediate derivatives, none of them counted twice."""
     drawn = Drawn(CELLS["lstm"])
-    whole = torch.enable_grad()
-    with whole:
-        inputs = drawn.inputs
-        shared = [w.clone().requires_grad_() for w in inputs.weights]
-        from throughtime.engine import reference
-
-        out = reference.sequence(drawn.job, inputs._replace(weights=tuple(shared)))[0]
-        grad = torch.autograd.grad((out * drawn.out_weights).sum(), shared)
+    shared = [w.clone().requires_grad_() for w in drawn.inputs.weights]
+    out = reference.sequence(drawn.job, drawn.inputs._replace(weights=tuple(shared)))[0]
+    grad = torch.autograd.grad((out * drawn.out_weights).sum(), shared)
     recurrent = {s.name: g for s, g in zip(drawn.job.slots, grad, strict=True)}["weight_hh"]
     assert error_to_largest(parts(drawn).sum((0, 1)), recurrent.flatten()) < BOUND
 

@@ -1,4 +1,4 @@
-"""Are single steps and pieces joined to the sequence they are? And told apart where they are not?"""
+"""Are single steps and pieces joined to the sequence they are, and no others?"""
 
 import pytest
 import torch
@@ -144,17 +144,24 @@ def test_rows_that_were_set_to_zero_start_anew(pieces):
     alike(got, want)
 
 
-def test_pieces_of_rows_of_any_length():
-    layer = tt.LSTM(I, H, dtype=torch.float64, bidirectional=False)
+@pytest.mark.parametrize("zeroed", [False, True])
+def test_pieces_of_rows_of_any_length(zeroed):
+    layer = tt.LSTM(I, H, dtype=torch.float64)
     pieces = [torch.randn(n, B, I, dtype=torch.float64) for n in (3, 2, 4)]
     lengths = torch.tensor([[3, 0, 2], [0, 2, 1], [4, 1, 0]])
+    reset = torch.zeros(7, B, dtype=torch.bool)
+    reset[3, 0] = zeroed  # before the second piece, of which that row has no step
     with watching(layer) as watch:
-        state, real = None, [[] for _ in range(B)]
-        for piece, own in zip(pieces, lengths, strict=True):
+        state, real, between = None, [[] for _ in range(B)], 0.0
+        for number, (piece, own) in enumerate(zip(pieces, lengths, strict=True)):
+            if number == 1 and zeroed:
+                keep = torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64).view(1, B, 1)
+                state = tuple(s * keep for s in state)
             out, state = layer(piece, state, lengths=own)
+            between = between + state[1].sin().sum()
             for row in range(B):
                 real[row].append(out[: own[row], row])
-        loss = sum(curvy(torch.cat(r)) for r in real) + state[1].square().sum()
+        loss = sum(curvy(torch.cat(r)) for r in real) + between
     (got,) = watch.passages(loss, rows=B)
     total = lengths.sum(0)
     whole = torch.zeros(int(total.max()), B, I, dtype=torch.float64)
@@ -162,10 +169,17 @@ def test_pieces_of_rows_of_any_length():
         parts = [p[: own[row], row] for p, own in zip(pieces, lengths, strict=True)]
         whole[: total[row], row] = torch.cat(parts)
     with watching(layer) as watch:
-        out, state = layer(whole, lengths=total)
-        loss = sum(curvy(out[: total[r], r]) for r in range(B)) + state[1].square().sum()
+        out, _, [(_, c)] = layer(whole, lengths=total, reset=reset, return_all_states=True)
+        loss = sum(curvy(out[: total[r], r]) for r in range(B))
+        done = lengths.cumsum(0)
+        for number in range(3):
+            for row in range(B):
+                gone = zeroed and number == 1 and row == 0
+                if done[number, row] and not gone:
+                    loss = loss + c[done[number, row] - 1, row].sin().sum()
     (want,) = watch.passages(loss, rows=B)
     count = want.steps.count
+    assert torch.equal(got.reached[:, :count][:, want.real], want.reached[:, want.real])
     for a, b in zip(adjoints(got), adjoints(want), strict=True):
         torch.testing.assert_close(a[:count], b, rtol=1e-8, atol=1e-8)
         assert not a[count:].any()

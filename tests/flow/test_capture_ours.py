@@ -65,9 +65,8 @@ def in_order(gradient, lengths, reverse):
     return found
 
 
-def curvy(results):
+def curvy(parts):
     """A loss that depends on the output of every step and on the last states, unevenly."""
-    parts = results if isinstance(results, torch.Tensor) else results
     if isinstance(parts, torch.Tensor):
         return (parts * torch.linspace(1, 2, parts.numel()).view(parts.shape)).sin().sum()
     if hasattr(parts, "batch_sizes"):
@@ -160,6 +159,18 @@ def test_states_of_every_step_may_be_used_too():
     layer = tt.LSTM(I, H, dtype=torch.float64)
     x = torch.randn(T, B, I, dtype=torch.float64)
     agree(layer, lambda: every_used(layer(x, return_all_states=True)))
+
+
+@pytest.mark.parametrize("kind", [tt.GRU, tt.RNN])
+def test_output_and_states_are_told_apart_where_they_are_the_same(kind):
+    layer = kind(I, H, dtype=torch.float64)
+    x = torch.randn(T, B, I, dtype=torch.float64)
+
+    def run():
+        out, _, [(h,)] = layer(x, return_all_states=True)
+        return (h * out.cos()).sum()
+
+    agree(layer, run)
 
 
 def every_used(results):

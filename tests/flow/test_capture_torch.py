@@ -390,5 +390,5 @@ def test_a_model_without_recurrence_is_refused():
 
 
 def test_what_is_no_model_is_refused():
-    with pytest.raises(ConfigError, match="expected an nn.Module"), watching(3):
+    with pytest.raises(ConfigError, match=r"expected an nn\.Module"), watching(3):
         pass

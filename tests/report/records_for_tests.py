@@ -192,7 +192,7 @@ def hostile():
         path_share={HOSTILE: None},
     )  # fmt: skip
     named = layer(long, 30, 0.9, states=(HOSTILE, "c"), units=8)
-    named = replace(named, gates=[replace(g, name=HOSTILE) for g in named.gates])
+    named = replace(named, gates=[replace(g, name="$\\frac$") for g in named.gates])
     one = nothing(
         steps=1, error_by_lag=[0.0], error_low=[0.0], error_high=[0.0],
         error_map=TimeMap([0], [0], [[-3.0]]),

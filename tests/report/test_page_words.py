@@ -23,7 +23,7 @@ def said(page):
 
 
 def shown(record, capsys, monkeypatch, encoding="utf-8"):
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", "132")
     screen = Screen(json_only=False)
     monkeypatch.setattr(type(screen.console), "encoding", encoding)
     show(record, screen)
@@ -160,4 +160,14 @@ def test_the_chart_falls_as_the_error_does():
     assert filled[0] < 10
     assert lines[7].index("!") == 9 + 10
     assert lines[7].index("^") == 9 + 6
+    thirds = list(chart(layer("a", 3, error_by_lag=[1.0, 1e-3, 1e-6]), None, is_plain=False))
+    assert thirds[:7] == [
+        "   1e+00 █",
+        "         █",
+        "         █▁",
+        "         ██",
+        "         ██",
+        "   1e-06 ██▁",
+        "         0 2",
+    ]
     assert list(chart(layer("a", 3, error_by_lag=[0.0, None, 0.0]), None, is_plain=True)) == []

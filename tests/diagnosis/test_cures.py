@@ -80,9 +80,9 @@ def test_a_cure_changes_a_run_into_one_that_can_be_made(code, cell, kind, tmp_pa
         ("vanishing", "lstm", {"init": ["chrono:64"]}),
         ("forgetting", "gru", {"init": ["chrono:64"]}),
         ("exploding", "rnn", {"init": ["orthogonal"]}),
-        ("exploding", "rnn_relu", {"init": ["identity"]}),
+        ("exploding", "rnn_relu", {"init": ["orthogonal"]}),
         ("saturated", "lstm", {"init": ["orthogonal", "chrono:64"], "learning_rate": 4e-4}),
-        ("dead_units", "rnn_relu", {"init": ["identity"]}),
+        ("dead_units", "rnn_relu", {"init": ["orthogonal"]}),
         ("rank_collapse", "rnn", {"init": ["orthogonal"]}),
         ("clipped_always", "lstm", {"clip_norm": 0.8}),
         ("unused_context", "lstm", {"updates": 120}),
@@ -98,6 +98,15 @@ def test_a_window_is_made_longer_than_the_lag(tmp_path):
     assert cures(before, "truncated", record(window=8))[0] == {"window_steps": 64}
     facts = facts_of([lstm()], replace(LAG, steps=9), trained(window_steps=8))
     assert remedies("truncated", facts)[0] == {"window_steps": 16}
+
+
+def test_rectified_units_are_told_by_what_cannot_saturate():
+    assert facts_of([layer(saturated_share=None)], LAG, None).is_relu
+    assert not facts_of([layer()], LAG, None).is_relu
+    assert not facts_of([lstm(saturated_share=None)], LAG, None).is_relu
+    assert {"cell": "rnn", "init": ["orthogonal"]} in cures(
+        config("rnn_relu"), "dead_units", record()
+    )
 
 
 def test_clipping_that_is_on_is_no_cure_again():
@@ -147,7 +156,7 @@ def test_the_findings_of_a_run_name_its_command_and_its_own_options():
 
 @pytest.mark.parametrize("code", SICK)
 def test_the_lines_for_models_of_ones_own_are_python(code):
-    for one in (layer(), layer(kind="tt.RNN relu"), lstm()):
+    for one in (layer(), layer(saturated_share=None), lstm()):
         facts = facts_of([one], LAG, trained(window_steps=8))
         for options in ({}, *remedies(code, facts)):
             compile(cure_in_python(code, options, "rnn", facts), "cure", "exec")

@@ -227,6 +227,27 @@ def test_an_error_that_just_arrives_can_collapse_and_one_that_does_not_has_vanis
     assert codes(replace(narrow, horizon_steps=31), context=FLAT) == ["vanishing"]
 
 
+def test_an_error_that_just_reaches_the_lag_can_be_unused():
+    just = layer(horizon_steps=32, is_horizon_beyond=False)
+    assert codes(just, context=FLAT) == ["unused_context"]
+
+
+def test_the_loss_without_the_lag_is_that_of_contexts_which_do_not_reach_it():
+    context = replace(curve(65), loss=[1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.949, 0.948])
+    text = judged(context=context)[0][0].sentence
+    assert "0.948 with all, 0.95 without" in text
+
+
+def test_directions_of_a_single_step_are_no_evidence():
+    one = layer(condition_lags=[1, 64], directions_by_lag=[1, 1])
+    assert codes(one, context=FLAT) == ["unused_context"]
+
+
+def test_a_lag_as_long_as_the_batch_cannot_be_used_in_it():
+    _, not_examined = judged(needs=NeededLag(65, "a test"), context=FLAT)
+    assert "65 steps" in not_examined["unused_context"]
+
+
 def test_one_layer_that_reaches_is_enough():
     assert codes(layer("l0", decay=0.5), layer("l1", decay=0.6), context=FLAT) == ["vanishing"]
     findings, _ = judged(layer("l0", decay=0.5), layer("l1", decay=0.6), context=FLAT)
@@ -286,20 +307,36 @@ def test_the_lag_comes_from_whoever_states_it_and_else_from_the_curve():
     assert needed_lag(None, None) is None
 
 
-def test_a_mean_over_all_steps_does_not_pass_for_long_use():
-    """A model of the last 3 steps, reset every n: the first 2 steps of each piece lack context."""
-    steps = [1, 2, 4, 8, 16, 32, 64, 128]
-    loss = [sum(1.0 if n < 3 else 0.5 for n in range(1, m + 1)) / m for m in steps]
-    naive = next(n for n, x in zip(steps, loss, strict=True) if x < 0.5 + 0.05 * 0.5)
-    assert naive >= 64
-    assert used_steps(ContextUse(steps, loss, naive)) == 2
+def mean_curve(needs, steps=128):
+    """Of a loss over all steps, 1 with fewer than `needs` steps of context, else 0.5."""
+    shown = [*(2**i for i in range(steps.bit_length()) if 2**i < steps), steps]
+
+    def loss(n):
+        begin = [max(0, steps - n * ((steps - 1 - t) // n + 1)) for t in range(steps)]
+        seen = [t + 1 - first for t, first in enumerate(begin)]
+        # What lies before the first step nobody misses.
+        return sum(1.0 if s < min(needs, t + 1) else 0.5 for t, s in enumerate(seen)) / steps
+
+    return ContextUse(shown, [loss(n) for n in shown], None)
+
+
+@pytest.mark.parametrize("steps", [128, 120, 200])
+@pytest.mark.parametrize(("needs", "used"), [(3, 2), (5, 4), (12, 8), (16, 8), (30, 16), (60, 32)])
+def test_a_mean_over_all_steps_does_not_pass_for_long_use(needs, used, steps):
+    """The naive reading of the same curve says up to twenty times as much."""
+    context = mean_curve(needs, steps)
+    assert used <= used_steps(context) <= 2 * used
+    naive = next(n for n, x in zip(context.steps, context.loss, strict=True) if x < 0.525)
+    assert naive >= used_steps(context)
 
 
 def test_context_that_halves_the_loss_is_used_however_little_it_is():
     """A reset at every step costs a hundred times what all memory is for."""
-    context = ContextUse([1, 2, 4, 8, 16, 32, 64, 65], [20, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.09], 2)
+    loss = [20, 0.2, 0.2, 0.2, 0.2, 0.2, 0.2, 0.09]
+    context = ContextUse([1, 2, 4, 8, 16, 32, 64, 128], loss, 2)
     assert used_steps(context) == 64
-    assert used_steps(replace(context, loss=[*context.loss[:-1], 0.11])) == 1
+    assert used_steps(replace(context, loss=[*loss[:-1], 0.0])) == 64
+    assert used_steps(replace(context, loss=[20, *[0.1] * 7])) == 1
 
 
 @pytest.mark.parametrize(("gain", "used"), [(0.05 - EPS, None), (0.05 + EPS, 8)])

@@ -63,7 +63,7 @@ class Case:
     def uses_needed(self) -> bool:
         """Whether the model uses what lies as far back as it needs."""
         lag = self.stated
-        return lag is not None and self.used > 0 and self.used >= limit("unused_context") * lag
+        return lag is not None and self.used >= limit("unused_context") * lag
 
     @property
     def window(self) -> int | None:

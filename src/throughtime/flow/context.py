@@ -1,13 +1,13 @@
 """How far back does a model use what it reads? What the context-use curve proves, and no more.
 
-With resets every n steps a step sees 1 to n steps, so that the mean loss over all steps mixes
-short contexts into every point of the curve. Two neighbouring points tell those apart:
+With resets every n steps a step sees 1 to n steps, so that a mean loss over all steps mixes short
+contexts into every point of the curve. What a piece of n steps loses by its reset adds up to
 
-    l(n, m] = (m L(m) - n L(n)) / (m - n)
+    S(n) = T (L(n) - L(T)) / floor((T - 1) / n)
 
-is the mean loss of contexts of n + 1 to m steps. Where the loss is of the last step alone, L is
-what that step loses with at most n steps, and l reaches the full loss an octave early: the answer
-below is then a lower bound.
+(that many pieces come after the first, which loses nothing), and (S(m) - S(n)) / (m - n) is the
+mean excess of contexts of n + 1 to m steps. Where the loss is of the last step alone, that drops
+to nothing an octave early: the answer below is a lower bound.
 """
 
 from itertools import pairwise
@@ -37,14 +37,19 @@ def used_steps(context: ContextUse) -> int | None:
         return None
     full = context.loss[-1]
     left = limit("context_left") * (context.loss[0] - full)
-    # Without the last one: what everything is compared with is no evidence for itself.
-    points = list(zip(context.steps, context.loss, strict=True))[:-1]
     used = 1
-    for (n, loss_n), (m, loss_m) in pairwise(points):
-        between = (m * loss_m - n * loss_n) / (m - n)
-        if between - full > left or _halves(between, full):
+    for (n, lost_n), (m, lost_m) in pairwise(_lost_by_pieces(context)):
+        excess = (lost_m - lost_n) / (m - n)
+        if excess > left or _halves(full + excess, full):
             used = m
     return used
+
+
+def _lost_by_pieces(context: ContextUse) -> list[tuple[int, float]]:
+    """Each n with its S(n), without the last point, which all are compared with."""
+    steps, full = context.steps[-1], context.loss[-1]
+    points = zip(context.steps[:-1], context.loss, strict=False)
+    return [(n, steps * (loss - full) / ((steps - 1) // n)) for n, loss in points]
 
 
 def needed_lag(stated: NeededLag | None, context: ContextUse | None) -> NeededLag | None:

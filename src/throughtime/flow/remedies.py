@@ -52,7 +52,8 @@ def facts_of(
 ) -> Facts:
     """The facts that records tell, and the options of the training where they are known."""
     gated = any(gate.role == "keep" for layer in layers for gate in layer.gates)
-    relu = not gated and any("relu" in layer.kind.lower() for layer in layers)
+    # Of units without gates only those without bounds have nothing to saturate.
+    relu = not gated and any(layer.saturated_share is None for layer in layers)
     steps = max((layer.steps for layer in layers), default=_SHORTEST_LAG)
     lag = steps - 1 if needs_lag is None else needs_lag.steps
     return Facts(
@@ -105,7 +106,7 @@ def _fresh(facts: Facts) -> Options:
     """A start from which errors neither grow nor die: all that was set before is replaced."""
     if facts.is_gated:
         return {"init": ["orthogonal", _chrono(facts)]}
-    return {"init": ["identity" if facts.is_relu else "orthogonal"]}
+    return {"init": ["orthogonal"]}
 
 
 def _gated(facts: Facts, cell: str) -> Options:
@@ -137,8 +138,10 @@ def _non_finite(facts: Facts) -> list[Options]:
 
 
 def _exploding(facts: Facts) -> list[Options]:
+    identity = [_init(facts, matrix="identity") | _clip(facts)] if facts.is_relu else []
     return [
         _fresh(facts) | _clip(facts),
+        *identity,
         _init(facts, matrix="spectral:0.9") | _clip(facts),
         _clip(facts) | _slower(facts),
         *_other_cells(facts),

@@ -156,6 +156,8 @@ MISREAD = [
     ("[1, 2, 4, 8, 16, 32, 60]", "[1, 2, 4, 8, 16, 32, 64]"),
     ("weight_hh_l0.mul_(0.3)", "weight_hh_l0.mul_(30.0)"),
     ("gradient_norms=[5.0] * 50", "gradient_norms=[0.5] * 50"),
+    ("x[0, :, 0])", "x[-1, :, 0])"),  # nothing need be remembered
+    ("reading.horizon_steps - whole.horizon_steps", "reading.horizon_steps - whole.steps"),
 ]
 CHANGES = [("notes.md", *pair) for pair in MUTANTS] + [("instrument.md", *pair) for pair in MISREAD]
 

@@ -82,6 +82,14 @@ def test_sentences_say_what_was_measured(results):
     assert "a long horizon is needed, not enough" in said
 
 
+def test_a_horizon_that_just_covers_the_need_is_counted(results):
+    results["needs_lag"] = results["rows"][0]["horizon_before_steps"]
+    said = f"covers the {results['needs_lag']} steps needed in: tanh <RNN>, GRU."
+    assert said in sentences(results)[0]
+    results["needs_lag"] += 1
+    assert "tanh <RNN>" not in sentences(results)[0]
+
+
 def test_a_bound_above_one_is_said_to_prove_nothing(results):
     results["rows"][0]["bound_factor_before"] = 1.0
     assert "is 1 a step, not below one, which proves nothing" in " ".join(sentences(results))

@@ -39,7 +39,12 @@ def test_help_loads_nothing_heavy_and_explains_every_flag():
     assert done.returncode == 0, done.stderr
     assert all(len(line) <= COLUMNS for line in done.stdout.splitlines())
     said = " ".join(done.stdout.replace("│", "").split())
-    for text in ("{vanishing}", "--out PATH Folder", "--updates INT Updates", "--seed INT Seed"):
+    for text in (
+        "vanishing: tanh, leaky",
+        "--out PATH Folder",
+        "--updates INT Updates",
+        "--seed INT Seed",
+    ):
         assert text in said
 
 

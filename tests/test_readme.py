@@ -30,7 +30,7 @@ def commands():
 
 def test_python_examples_run_in_order(capsys):
     namespace = {}
-    assert len(blocks("python")) == 4
+    assert len(blocks("python")) == 5
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), namespace)
     printed = capsys.readouterr().out
@@ -39,14 +39,14 @@ def test_python_examples_run_in_order(capsys):
 
 
 def test_the_declared_cell_takes_at_most_ten_lines():
-    lines = blocks("python")[0].splitlines()
+    lines = blocks("python")[1].splitlines()
     start = next(i for i, line in enumerate(lines) if line.startswith("@tt.cell"))
     assert sum(bool(line.strip()) for line in lines[start:]) <= 10
 
 
 def test_commands_run_as_printed(tmp_path):
     (tmp_path / "my.txt").write_text("The cat sat on the mat, and then it sat again.\n" * 400)
-    assert len(commands()) == 6
+    assert len(commands()) == 11
     for command in commands():
         program, *arguments = shlex.split(command)
         assert program == "throughtime"

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
         tanh,
         where,
     )
-    from throughtime.diagnosis import Diagnosis, Trained, Training, cure, diagnose
+    from throughtime.diagnosis import Diagnosis, Trained, Training, apply_options, cure, diagnose
     from throughtime.flow.monitor import Monitor
     from throughtime.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
 
@@ -80,6 +80,7 @@ __all__ = [
     "absolute",
     "affine",
     "ago",
+    "apply_options",
     "cell",
     "cells",
     "clamp",
@@ -123,7 +124,7 @@ __all__ = [
 
 _PACKAGES = ("cells", "declare", "diagnosis", "engine", "errors", "flow", "models", "nn", "testing")
 _LAYERS = ("GRU", "LSTM", "RNN", "GRUCell", "LSTMCell", "RNNCell", "Recurrent")
-_DIAGNOSIS = ("Diagnosis", "Trained", "Training", "cure", "diagnose")
+_DIAGNOSIS = ("Diagnosis", "Trained", "Training", "apply_options", "cure", "diagnose")
 _CURES = (
     "clip_adjoint",
     "clockwork",

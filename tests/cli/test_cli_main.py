@@ -12,7 +12,7 @@ import torch
 import throughtime
 from throughtime.cli import doctor
 from throughtime.cli.main import main
-from throughtime.cli.screen import duration, printable, shell_command
+from throughtime.report.lines import duration, printable, shell_command
 from throughtime.train.run import start_run
 from train.tiny import tiny_config, write_text
 

@@ -66,7 +66,8 @@ def test_the_plain_view_has_plan_table_and_result_in_80_columns(
         "text", "baselines", "model", "engine", "plan", "folder", "same as", "ended", "score",
         "gauge", "folder", "next",
     ]  # fmt: skip
-    rows = re.findall(r"^ +(\d+) +[\d.]+ +[\d.]+ +([\d.]+)? +[\d,]+ +\S+ +\d+\+?$", printed.out, re.M)
+    row = r"^ +(\d+) +[\d.]+ +[\d.]+ +([\d.]+)? +[\d,]+ +\S+ +\d+\+?$"
+    rows = re.findall(row, printed.out, re.M)
     assert [int(update) for update, _ in rows] == list(range(1, 13))
     assert [int(update) for update, valid in rows if valid] == [6, 12]
     assert "throughtime generate run --prompt" in printed.out
@@ -81,7 +82,8 @@ def test_a_terminal_gets_a_bar_and_colours_beside_the_same_lines(
     shown = capsys.readouterr().out
     assert "12/12" in shown
     assert shown.rindex("\x1b[?25h") > shown.rindex("\x1b[?25l")  # the cursor is back
-    rows = re.findall(r"^.*? +(\d+) +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+ +\S+ +\d+\+?$", shown, re.MULTILINE)
+    row = r"^.*? +(\d+) +[\d.]+ +[\d.]+ +[\d.]+ +[\d,]+ +\S+ +\d+\+?$"
+    rows = re.findall(row, shown, re.MULTILINE)
     assert [int(update) for update in rows] == [6, 12]
 
 

@@ -8,7 +8,6 @@ import pytest
 
 from report.records_for_tests import empty, healthy, hostile, layer, vanishing
 from report.test_page import Read
-from throughtime.cli.diagnosis_view import chart, show
 from throughtime.cli.screen import Screen
 from throughtime.records.diagnosis import TimeMap
 from throughtime.report import page as page_module
@@ -16,6 +15,7 @@ from throughtime.report import page_words as words
 from throughtime.report.page import diagnosis_page
 from throughtime.report.page_text import coloured_text
 from throughtime.report.page_unfolded import unfolded
+from throughtime.report.terminal import chart, show
 
 
 def said(page):

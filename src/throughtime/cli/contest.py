@@ -10,8 +10,9 @@ from types import TracebackType
 from rich.live import Live
 from rich.table import Table
 
-from throughtime.cli.screen import Screen, duration
+from throughtime.cli.screen import Screen
 from throughtime.records import RunFolder
+from throughtime.report.lines import duration
 from throughtime.studies.compare import CompareWatch, Comparison, Planned, Study
 from throughtime.studies.summary import Row, Summary, summaries
 

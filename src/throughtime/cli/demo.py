@@ -82,7 +82,7 @@ class Demo(Command):
 
 def _watching(screen: "Screen") -> Any:
     """Prints a line for each cell."""
-    from throughtime.cli.screen import duration
+    from throughtime.report.lines import duration
     from throughtime.studies.vanishing import CellRow, VanishingWatch
 
     class Lines(VanishingWatch):
@@ -111,8 +111,8 @@ def _drawn(results: dict[str, Any], page: Path) -> dict[str, Any]:
 
 def _show(screen: "Screen", results: dict[str, Any], page: Path) -> None:
     """The summary of the terminal, 80 columns wide."""
-    from throughtime.cli.screen import duration, shell_command
     from throughtime.report import vanishing_words as words
+    from throughtime.report.lines import duration, shell_command
 
     need = results["needs_lag"]
     screen.line()

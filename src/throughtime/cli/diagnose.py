@@ -38,8 +38,8 @@ class Diagnose(Command):
 
     def __call__(self) -> int:
         """Print the findings and write the report."""
-        from throughtime.cli.diagnosis_view import show
         from throughtime.cli.screen import Screen
+        from throughtime.report.terminal import show
 
         screen = Screen(json_only=self.json)
         found = self._diagnosis()

@@ -7,8 +7,9 @@ from types import TracebackType
 from rich import progress as bars
 
 from throughtime.cli import words
-from throughtime.cli.screen import Screen, duration, printable
+from throughtime.cli.screen import Screen
 from throughtime.flow.monitor import Reading
+from throughtime.report.lines import duration, printable
 from throughtime.train.loop import UpdateRecord, is_due
 from throughtime.train.watch import Plan, Result, Validation, Watch
 

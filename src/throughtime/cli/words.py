@@ -2,8 +2,8 @@
 
 import signal
 
-from throughtime.cli.screen import duration, printable, shell_command
 from throughtime.flow.monitor import Reading
+from throughtime.report.lines import duration, printable, shell_command
 from throughtime.train.explicit import explicit_command
 from throughtime.train.lesson import Score
 from throughtime.train.loop import Ending

@@ -1,14 +1,20 @@
 """What does a diagnosis give its user? Findings, layers, and ways to look at them."""
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
+
 from throughtime.errors import ConfigError
 from throughtime.records.diagnosis import DiagnosisRecord, Finding, LayerRecord
 
 __all__ = ["Diagnosis"]
+
+_WIDTH = 80
 
 
 class Diagnosis:
@@ -72,9 +78,7 @@ class Diagnosis:
         """Draw the error by lag of one layer, with its bound."""
         from throughtime.report import pictures
 
-        return pictures.plot_error_by_lag(
-            self.layers[layer], ax, needs_lag=self._needs_lag()
-        )
+        return pictures.plot_error_by_lag(self.layers[layer], ax, needs_lag=self._needs_lag())
 
     def plot_lyapunov(self, ax: Any = None, layer: int = 0) -> Any:
         """Draw the Lyapunov exponents of one layer."""
@@ -104,8 +108,25 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         return self.to_html()
 
-    def __rich__(self) -> Any:
-        """The view of the terminal."""
-        from throughtime.report.terminal import rendered
+    def __str__(self) -> str:
+        return self._shown(Console(file=io.StringIO(), width=_WIDTH, highlight=False))
 
-        return rendered(self.record)
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """The view of the terminal."""
+        inner = Console(
+            file=io.StringIO(),
+            width=min(_WIDTH, options.max_width),
+            highlight=False,
+            force_terminal=console.is_terminal,
+            color_system="standard" if console.is_terminal and not console.no_color else None,
+        )
+        yield Text.from_ansi(self._shown(inner))
+
+    def _shown(self, console: Console) -> str:
+        from throughtime.report.lines import Lines
+        from throughtime.report.terminal import show
+
+        show(self.record, Lines(console))
+        file = console.file
+        assert isinstance(file, io.StringIO), "made here"
+        return file.getvalue().rstrip()

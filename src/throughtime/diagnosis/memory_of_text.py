@@ -28,8 +28,8 @@ def memory_of_text(model: LanguageModel, corpus: Corpus, symbols: int = _SYMBOLS
         symbols: How many.
 
     Returns:
-        "symbols": the text, symbol by symbol; "positions": those whose successor is predicted;
-        "connectivity": for each of them a list over the symbols up to it.
+        "symbols": the text, symbol by symbol; "positions": which of them are predicted;
+        "connectivity": for each of these a list over the symbols before it.
 
     Source:
         Madsen 2019, "Visualizing memorization in RNNs" (differs: the norm over the embedding of the
@@ -57,7 +57,7 @@ def memory_of_text(model: LanguageModel, corpus: Corpus, symbols: int = _SYMBOLS
     norms = gradient.norm(dim=-1).T.tolist()  # [position, symbol]
     return {
         "symbols": [corpus.vocabulary.decode([int(i)]) for i in ids],
-        "positions": list(range(steps)),
+        "positions": list(range(1, steps + 1)),
         "connectivity": [row[: t + 1] for t, row in enumerate(norms)],
     }
 

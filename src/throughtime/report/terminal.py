@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from rich.table import Table
 from rich.text import Text
 
-from throughtime.cli.screen import Screen, printable, shell_command
 from throughtime.records.diagnosis import DiagnosisRecord, LayerRecord
 from throughtime.report import page_words as words
+from throughtime.report.lines import Lines, printable, shell_command
 
 __all__ = ["chart", "show"]
 
@@ -23,7 +23,7 @@ _SPELLED = str.maketrans({
 _HEADS = ("layer", "kind", "horizon", "λ₁ (nats)", "a step", "satur.", "dead", "replay")
 
 
-def show(record: DiagnosisRecord, screen: Screen) -> None:
+def show(record: DiagnosisRecord, screen: Lines) -> None:
     """Print the findings, a table of the layers, and how much of an error comes back how far."""
     say = _speller(screen)
     screen.line(say(printable(record.title)), "bold")
@@ -41,7 +41,7 @@ def show(record: DiagnosisRecord, screen: Screen) -> None:
         _show_curve(layer, record, screen)
 
 
-def _show_finding(said: words.Said, screen: Screen) -> None:
+def _show_finding(said: words.Said, screen: Lines) -> None:
     say = _speller(screen)
     where = f" in {_cut(said.layer, 40)}" if said.layer is not None else ""
     sign = "✓" if said.is_healthy else "✗"
@@ -62,7 +62,7 @@ def _command(cure: str) -> str:
     return cure if quoted or not cure.startswith("throughtime ") else shell_command(cure.split())
 
 
-def _table(record: DiagnosisRecord, screen: Screen) -> Table:
+def _table(record: DiagnosisRecord, screen: Lines) -> Table:
     say = _speller(screen)
     table = Table(box=None, pad_edge=False, width=min(80, screen.console.width))
     for place, name in enumerate(_HEADS):
@@ -83,7 +83,7 @@ def _table(record: DiagnosisRecord, screen: Screen) -> Table:
     return table
 
 
-def _show_curve(layer: LayerRecord, record: DiagnosisRecord, screen: Screen) -> None:
+def _show_curve(layer: LayerRecord, record: DiagnosisRecord, screen: Lines) -> None:
     need = None if record.needs_lag is None else record.needs_lag.steps
     lines = list(chart(layer, need, is_plain=not _speaks_utf8(screen)))
     if lines:
@@ -152,11 +152,11 @@ def _plain(text: str) -> str:
     return "".join(_PLAIN.get(c, c) for c in text)
 
 
-def _speaks_utf8(screen: Screen) -> bool:
+def _speaks_utf8(screen: Lines) -> bool:
     return screen.console.encoding.lower().startswith("utf")
 
 
-def _speller(screen: Screen) -> Callable[[str], str]:
+def _speller(screen: Lines) -> Callable[[str], str]:
     """What spells the signs that the terminal cannot show."""
     return str if _speaks_utf8(screen) else _spelled
 

@@ -232,12 +232,6 @@ def test_an_error_that_just_reaches_the_lag_can_be_unused():
     assert codes(just, context=FLAT) == ["unused_context"]
 
 
-def test_the_loss_without_the_lag_is_that_of_contexts_which_do_not_reach_it():
-    context = replace(curve(65), loss=[1.0, 0.99, 0.98, 0.97, 0.96, 0.95, 0.949, 0.948])
-    text = judged(context=context)[0][0].sentence
-    assert "0.948 with all, 0.95 without" in text
-
-
 def test_directions_of_a_single_step_are_no_evidence():
     one = layer(condition_lags=[1, 64], directions_by_lag=[1, 1])
     assert codes(one, context=FLAT) == ["unused_context"]

@@ -293,7 +293,7 @@ def _unused_context(case: Case) -> Verdict:
         return None  # it is used, or nothing arrives that could be learnt from
     if not _is_trained(case.training, context):
         return _UNTRAINED
-    values = {"lag": lag, "loss": context.loss[-1], "short": _loss_at(context, lag)}
+    values = {"lag": lag, "loss": context.loss[-1], "without": context.loss[0]}
     threshold = limit("unused_context") * lag
     return Found(float(case.used), threshold, case.farthest.name, values, "steps")
 
@@ -303,11 +303,6 @@ def _is_trained(training: TrainingFacts | None, context: ContextUse) -> bool:
     if training is None or not training.updates:
         return gains(context, limit("unused_context_gain"))
     return training.updates >= limit("unused_context_updates")
-
-
-def _loss_at(context: ContextUse, lag: int) -> float:
-    """The loss with as many steps as do not reach the needed lag."""
-    return [x for n, x in zip(context.steps, context.loss, strict=True) if n <= max(lag, 1)][-1]
 
 
 def _healthy(case: Case, not_examined: dict[str, str]) -> Found:

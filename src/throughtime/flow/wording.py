@@ -115,7 +115,7 @@ def _clipped_always(v: Values) -> str:
 def _unused_context(v: Values) -> str:
     return (
         f"The error arrives {v['lag']} steps back, but more than {v['value']:.0f} steps of context "
-        f"gain nothing: the loss is {v['loss']:.4g} with all, {v['short']:.4g} without that lag."
+        f"gain nothing: the loss is {v['without']:.4g} without context, {v['loss']:.4g} with all."
     )
 
 

@@ -1,6 +1,8 @@
 """Is a user's own model made and trained again with the cure, and nothing else changed?"""
 
+import importlib
 import io
+import pkgutil
 from dataclasses import replace
 
 import pytest
@@ -9,6 +11,7 @@ from rich.console import Console
 from torch import nn
 
 import throughtime as tt
+import throughtime.diagnosis
 from throughtime.diagnosis.cure_model import Trained, cure
 from throughtime.diagnosis.diagnose import diagnose
 from throughtime.diagnosis.diagnosis import Diagnosis
@@ -181,3 +184,10 @@ def test_options_that_no_layer_takes_are_refused():
         apply_options(nn.Linear(3, 3), {"cell": "gru"})
     with pytest.raises(ConfigError, match="proj_size=2"):
         apply_options(nn.LSTM(3, 4, proj_size=2), {"cell": "gru"})
+
+
+def test_no_module_takes_the_place_of_the_function():
+    for module in pkgutil.iter_modules(throughtime.diagnosis.__path__):
+        importlib.import_module(f"throughtime.diagnosis.{module.name}")
+    assert throughtime.diagnosis.cure is cure
+    assert throughtime.diagnosis.diagnose is diagnose

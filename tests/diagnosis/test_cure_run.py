@@ -7,8 +7,8 @@ import signal
 import pytest
 
 from throughtime.cli.main import main
-from throughtime.diagnosis import cure as cure_module
-from throughtime.diagnosis.cure import CureWatch, cure_run
+from throughtime.diagnosis import cure_of_run
+from throughtime.diagnosis.cure_of_run import CureWatch, cure_run
 from throughtime.errors import ConfigError
 from throughtime.records import RunFolder, read_config, read_metrics
 from throughtime.train.config import (
@@ -117,14 +117,14 @@ def test_all_cures_are_tried_each_alone(tmp_path):
 
 
 def test_a_cure_that_cannot_be_trained_does_not_sink_the_others(tmp_path, monkeypatch):
-    folder, begin = run(tmp_path / "run"), cure_module.start_run
+    folder, begin = run(tmp_path / "run"), cure_of_run.start_run
 
     def start(config, out, watch):
         if config.model.cell == "gru":
             raise ConfigError("the first cure fails.")
         return begin(config, out, watch)
 
-    monkeypatch.setattr(cure_module, "start_run", start)
+    monkeypatch.setattr(cure_of_run, "start_run", start)
     found = cure_run(folder, all_cures=True)
     assert found.trials[0].failure == "the first cure fails."
     assert not found.trials[0].is_cured

@@ -137,7 +137,7 @@ def test_json_comes_back_as_the_record():
     names = "name kind replay_error horizon_steps lyapunov error_by_lag bound_by_lag"
     assert layer.keys() >= set(names.split())
     finding = json.loads(found.to_json())["findings"][0]
-    assert finding.keys() >= set("code layer value threshold cure falsify".split())
+    assert finding.keys() >= set(["code", "layer", "value", "threshold", "cure", "falsify"])
 
 
 def test_what_is_not_known_is_not_examined():

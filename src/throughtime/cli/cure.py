@@ -37,7 +37,7 @@ class Cure(Command):
                 f"there is no run folder {self.run}. Name one, such as runs/topics-lstm-1."
             )
         from throughtime.cli.treatment import Treatment
-        from throughtime.diagnosis.cure import cure_run
+        from throughtime.diagnosis.cure_of_run import cure_run
 
         with Treatment(json_only=self.json) as treatment:
             record = cure_run(

@@ -6,7 +6,7 @@ from types import TracebackType
 
 from throughtime.cli.progress import Progress
 from throughtime.cli.screen import Screen
-from throughtime.diagnosis.cure import CureWatch
+from throughtime.diagnosis.cure_of_run import CureWatch
 from throughtime.diagnosis.diagnosis import Diagnosis
 from throughtime.flow.remedies import Options
 from throughtime.records.cure import CURE_FILE, CureRecord, Side, Trial

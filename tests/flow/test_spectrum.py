@@ -93,6 +93,7 @@ def test_all_exponents_sum_to_the_mean_log_determinant(name):
     dets = torch.stack([torch.linalg.slogdet(pull(t, unit).transpose(0, 1))[1] for t in range(6)])
     found = exponents(drawn)
     assert found.shape == (2, units)
+    assert torch.equal(found, found.sort(-1, descending=True).values)
     if dets.isfinite().all():
         assert error_to_largest(found.sum(-1), dets.mean(0)) < BOUND
     else:
@@ -210,12 +211,26 @@ def test_products_have_the_singular_values_of_the_product():
     values = torch.tensor([1.0, 0.8, 0.5, 0.1], dtype=torch.float64)
     Q = orthogonal(4)
     J = Q @ torch.diag(values) @ Q.T
-    found = lyapunov(lambda t, q: q @ J, 4, 300)
-    assert found.lags == [1, 2, 4, 8, 16, 32, 64, 128, 256]
+    found = lyapunov(lambda t, q: q @ J, 4, 600)
+    assert found.lags == [1, 2, 4, 8, 16, 32, 64, 128, 256, 512]
     exact = [lag * math.log(10.0) for lag in found.lags]
     assert found.log_condition[:4] == pytest.approx(exact[:4], rel=1e-6)
     assert found.log_condition[4:] == pytest.approx(exact[4:], abs=5.0)  # by R_jj, past rounding
     assert found.directions == [int((values**lag > 0.01).sum()) for lag in found.lags]
+
+
+def test_products_are_multiplied_in_the_order_of_backpropagation():
+    J = torch.randn(8, 5, 5, dtype=torch.float64)
+    found = lyapunov(lambda t, q: q @ J[t], 5, 8)
+    product, conditions, strong = torch.eye(5, dtype=torch.float64), [], []
+    for lag in range(1, 9):
+        product = product @ J[8 - lag]
+        values = torch.linalg.svdvals(product)
+        conditions.append(math.log(values[0] / values[-1]))
+        strong.append(int((values > 0.01 * values[0]).sum()))
+    powers = [0, 1, 3, 7]
+    assert found.log_condition == pytest.approx([conditions[i] for i in powers], rel=1e-6)
+    assert found.directions == [strong[i] for i in powers]
 
 
 def test_a_matrix_without_an_inverse_loses_directions():
@@ -260,6 +275,8 @@ def test_float32_carries_a_thousand_steps():
             lambda t, q, s=steps: s.pulled(0, [q]).past[0, 1], 3, 1000, rows=3, dtype=torch.float32
         )
         assert (found.exponents - math.log(gain)).abs().max() < 1e-4
+        assert found.directions == [3] * 10
+        assert max(found.log_condition) < 1e-3
 
 
 def test_the_record_has_means_and_spreads_over_rows():

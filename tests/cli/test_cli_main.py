@@ -16,6 +16,10 @@ from throughtime.report.lines import duration, printable, shell_command
 from throughtime.train.run import start_run
 from train.tiny import tiny_config, write_text
 
+VERBS = (
+    "train", "evaluate", "generate", "diagnose", "cure", "compare", "tasks", "demo", "bench",
+    "doctor",
+)  # fmt: skip
 HELP_S = 0.5
 
 
@@ -47,7 +51,7 @@ def test_help_is_quick_and_loads_no_torch(arguments):
     ended_s = os.times()
     assert done.returncode == 0, done.stderr
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
-    for verb in ("train", "evaluate", "generate", "tasks", "compare", "doctor"):
+    for verb in VERBS:
         assert verb in done.stdout or len(arguments) > 1
     # Of the processor's time, which a machine that has other work does not stretch.
     used_s = ended_s.children_user - begun_s.children_user
@@ -56,7 +60,7 @@ def test_help_is_quick_and_loads_no_torch(arguments):
 
 
 def test_every_flag_is_explained(capsys):
-    for verb in ("train", "evaluate", "generate", "tasks", "compare", "doctor"):
+    for verb in VERBS:
         assert main([verb, "--help"]) == 0
         shown = capsys.readouterr().out
         for line in shown.splitlines():

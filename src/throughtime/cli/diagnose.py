@@ -1,7 +1,6 @@
 """What does `throughtime diagnose` show, and what does it return?"""
 
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from throughtime.diagnosis.diagnosis import Diagnosis
 
 __all__ = ["Diagnose"]
-
-INSTALL_REPORT = "Install it with: pip install 'throughtime[report]'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,10 +77,9 @@ class Diagnose(Command):
         if path is None and self.open:
             path = Path("throughtime-report.html")
         if path is None and Path(self.target).is_dir():
-            path = Path(self.target) / "report.html"
-            if find_spec("matplotlib") is None:
-                screen.note(f"no {path.name}: nothing to draw it with. {INSTALL_REPORT}")
-                return None
+            from throughtime.cli.verdict import written_report
+
+            return written_report(screen, found, Path(self.target) / "report.html")
         if path is not None:
             found.to_html(path)
         return path

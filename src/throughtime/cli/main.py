@@ -93,9 +93,9 @@ def _leaving_on_sigterm() -> Iterator[None]:
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:
-    complaint = io.StringIO()
+    complaint, explained = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint):
+        with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(explained):
             return tyro.extras.subcommand_cli_from_dict(
                 _VERBS,
                 prog="throughtime",
@@ -106,6 +106,8 @@ def _parse(arguments: Sequence[str] | None) -> Command:
     except SystemExit as leave:
         if leave.code:
             _complain(_one_line(complaint.getvalue()))
+        # All verbs in a row are wider than a terminal; they are listed below.
+        print(explained.getvalue().replace("{" + ",".join(_VERBS) + "}", "COMMAND"), end="")
         raise
 
 

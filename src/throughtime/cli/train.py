@@ -29,6 +29,8 @@ class Train(Command):
     """Run folder to make; runs/NAME-CELL-N if absent."""
     resume: Path | None = None
     """Run folder to go on with, as it was planned; no other option goes with it."""
+    no_diagnosis: bool = False
+    """Leave out the diagnosis and the report at the end; --json does, too."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
@@ -43,6 +45,7 @@ class Train(Command):
                 "planned. Give --resume alone, or start a new run with --out."
             )
         from throughtime.cli.progress import Progress
+        from throughtime.cli.verdict import show_top_finding
         from throughtime.train.run import resume_run, start_run
 
         with Progress(json_only=self.json) as progress:
@@ -51,8 +54,17 @@ class Train(Command):
             else:
                 result = start_run(config, self.out, progress)
             progress.finished(result)
+        if self._is_diagnosed(result):
+            show_top_finding(progress.screen, result.plan.folder)
         progress.screen.result(as_json(result))
         return _status(result)
+
+    def _is_diagnosed(self, result: "Result") -> bool:
+        """Whether it ended as it should, and people look on."""
+        from throughtime.train.loop import Ending
+
+        is_wanted = not self.json and not self.no_diagnosis
+        return is_wanted and result.ending in {Ending.FINISHED, Ending.NO_BETTER}
 
 
 def as_json(result: "Result") -> dict[str, Any]:

@@ -51,6 +51,11 @@ class RunFolder:
         return self.path / "previous.ckpt"
 
     @property
+    def report(self) -> Path:
+        """The diagnosis of the model, drawn."""
+        return self.path / "report.html"
+
+    @property
     def lock(self) -> Path:
         """Held by the process that writes here."""
         return self.path / ".lock"

@@ -8,6 +8,7 @@ from passages import CELLS, Drawn
 
 import throughtime as tt
 from throughtime.cells import CATALOGUE
+from throughtime.flow import seen
 from throughtime.flow.backward import arrivals
 from throughtime.flow.bound import bound_factor, step_bounds
 from throughtime.flow.lags import Lags
@@ -82,6 +83,55 @@ def check_lags(given):
         logs = lags.by_step()[: t + 1, m]  # from k = 0 to t; NaN in rows without an error at t
         lag = t - torch.arange(t + 1, dtype=torch.float64).unsqueeze(-1)
         assert not (logs > logs[-1] + lag * math.log(rho) + 1e-9).any()
+
+
+SLOPED = {
+    "exp": tt.exp,
+    "log": tt.log,
+    "sqrt": tt.sqrt,
+    "square": lambda v: v**2,
+    "cube": lambda v: v**3,
+    "inverse": lambda v: v**-1,
+    "inverse square": lambda v: v**-2,
+    "quotient": lambda v: 2.0 / v,
+    "tripled": lambda v: 3.0 * v,
+    "a third": lambda v: v / 3.0,
+    "first power": lambda v: v**1,
+    "no power": lambda v: v**0,
+    "sign": tt.sign,
+    "negative": lambda v: -v,
+    "absolute": tt.absolute,
+    "wide clamp": lambda v: tt.clamp(v, -9.0, 9.0),
+}
+
+
+@pytest.mark.parametrize("name", SLOPED)
+def test_of_one_operation_it_is_the_steepest_slope_of_the_passage(name):
+    drawn = Drawn(tt.cell("h", name="f")(lambda x, h: SLOPED[name](h)), T=1)
+    start = drawn.inputs.states[0].abs() + 0.2
+    drawn.inputs = drawn.inputs._replace(states=(start,))
+    given = drawn.passage()
+    ones = torch.ones(1, 3, 4, dtype=torch.float64)
+    slopes = given.steps.pulled(0, [ones]).past.get((0, 1), 0.0 * ones)
+    found = step_bounds(given.steps, given.real)["h"].get(("h", 1), 0.0)
+    assert found == pytest.approx(slopes.abs().max().item())
+
+
+def test_a_sum_over_units_and_its_broadcast_count_with_their_norms():
+    """The Jacobian is of ones, of norm w; sqrt(w) each for the sum and for the broadcast."""
+    drawn = Drawn(tt.cell("h", name="f")(lambda x, h: tt.row_sum(h)), T=1)
+    given = drawn.passage()
+    assert step_bounds(given.steps, given.real)["h"]["h", 1] == pytest.approx(4.0)
+    drawn = Drawn(tt.cell("h", name="f")(lambda x, h: 2.0 * h + tt.row_sum(h)), T=1)
+    given = drawn.passage()
+    assert step_bounds(given.steps, given.real)["h"]["h", 1] == pytest.approx(6.0)
+
+
+def test_it_is_the_same_however_many_steps_are_looked_at_at_once(monkeypatch):
+    given = Drawn(CATALOGUE["gru"], T=12).passage()
+    before = bound_factor(given.steps, given.real)
+    monkeypatch.setattr(seen, "_MOST_NUMBERS", 5 * 3 * 4)
+    assert bound_factor(given.steps, given.real) == before
 
 
 def test_below_one_it_proves_that_errors_vanish():

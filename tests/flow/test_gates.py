@@ -8,6 +8,7 @@ from passages import CELLS, Drawn
 
 import throughtime as tt
 from throughtime.cells import CATALOGUE
+from throughtime.flow import seen
 from throughtime.flow.gates import gate_measures, kept_shares, squashed
 from throughtime.flow.measure import measure
 
@@ -110,6 +111,24 @@ def test_what_cures_keep_counts(name):
 @pytest.mark.parametrize("name", ["rnn", "indrnn", "lru"])
 def test_what_is_kept_inside_a_nonlinearity_or_turned_has_no_time_constant(name):
     assert kept_shares(CATALOGUE[name]) == {}
+
+
+def test_what_is_handed_to_another_state_is_not_kept():
+    swapped = tt.cell("u v", name="swapped")(
+        lambda x, u, v: (0.5 * v, tt.tanh(tt.affine("a", x, u)))
+    )
+    assert kept_shares(swapped) == {}
+
+
+def test_all_is_the_same_however_many_steps_are_looked_at_at_once(monkeypatch):
+    given = Drawn(CATALOGUE["mgu"], T=12).passage()
+    before = gate_measures(given.steps, given.real)
+    monkeypatch.setattr(seen, "_MOST_NUMBERS", 5 * 3 * 4)
+    after = gate_measures(given.steps, given.real)
+    assert after.saturated_share == before.saturated_share
+    for got, want in zip(after.gates, before.gates, strict=True):
+        assert got.median == pytest.approx(want.median)
+        assert got.time_constants_steps == pytest.approx(want.time_constants_steps)
 
 
 @pytest.mark.parametrize("name", CELLS)

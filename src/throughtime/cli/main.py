@@ -93,7 +93,9 @@ def _leaving_on_sigterm() -> Iterator[None]:
 
 
 def _parse(arguments: Sequence[str] | None) -> Command:
-    complaint, explained = io.StringIO(), io.StringIO()
+    complaint = io.StringIO()
+    # With the encoding of what it stands for: tyro draws its boxes by it.
+    explained = io.TextIOWrapper(io.BytesIO(), encoding=sys.stdout.encoding or "utf-8")
     try:
         with contextlib.redirect_stderr(complaint), contextlib.redirect_stdout(explained):
             return tyro.extras.subcommand_cli_from_dict(
@@ -107,7 +109,8 @@ def _parse(arguments: Sequence[str] | None) -> Command:
         if leave.code:
             _complain(_one_line(complaint.getvalue()))
         # All verbs in a row are wider than a terminal; they are listed below.
-        print(explained.getvalue().replace("{" + ",".join(_VERBS) + "}", "COMMAND"), end="")
+        explained.seek(0)
+        print(explained.read().replace("{" + ",".join(_VERBS) + "}", "COMMAND"), end="")
         raise
 
 

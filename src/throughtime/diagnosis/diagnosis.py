@@ -2,7 +2,6 @@
 
 import io
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +38,9 @@ class Diagnosis:
     def __init__(self, record: DiagnosisRecord, again: Callable[..., "Diagnosis"]) -> None:
         self.record, self.again = record, again
 
-    def with_text(self, text: dict[str, Any]) -> "Diagnosis":
-        """The same with what a language model still remembers of a text."""
-        return Diagnosis(replace(self.record, text=text), self.again)
+    def changed(self, record: DiagnosisRecord) -> "Diagnosis":
+        """The same with another record, such as one with more in it."""
+        return Diagnosis(record, self.again)
 
     @property
     def findings(self) -> list[Finding]:

@@ -1,6 +1,7 @@
 """How is the model of a run diagnosed? On held-out data of its own, longer than its windows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from throughtime.diagnosis.cures import for_run
 from throughtime.diagnosis.diagnose import diagnose
 from throughtime.diagnosis.diagnosis import Diagnosis
 from throughtime.diagnosis.memory_of_text import memory_of_text
@@ -72,8 +74,8 @@ def diagnose_run(
     )  # fmt: skip
     if isinstance(saved.model, LanguageModel) and isinstance(lesson, TextLesson):
         text = memory_of_text(saved.model, lesson.corpus)
-        diagnosis = diagnosis.with_text(text)
-    return diagnosis
+        diagnosis = diagnosis.changed(replace(diagnosis.record, text=text))
+    return diagnosis.changed(for_run(diagnosis.record, folder, saved.config))
 
 
 def _of_task(lesson: Lesson) -> NeededLag | None:

@@ -135,6 +135,13 @@ def test_drop_ins_are_called_by_their_names():
         assert [p.kind for p in watch.passages(loss)] == [f"tt.{kind.__name__}"]
 
 
+def test_the_replay_error_is_what_it_is():
+    layer = tt.LSTM(I, H, dtype=torch.bfloat16)
+    with watching(layer) as watch:
+        loss = layer(torch.randn(T, B, I, dtype=torch.bfloat16))[0].float().sum()
+    assert 0 < watch.passages(loss)[0].replay_error < 0.05  # rounded at other places
+
+
 def test_packed_and_batch_first_and_dropout_between_layers():
     layer = tt.LSTM(I, H, 2, batch_first=True, dropout=0.4, dtype=torch.float64)
     x = torch.randn(B, T, I, dtype=torch.float64)

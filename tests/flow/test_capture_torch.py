@@ -339,12 +339,12 @@ def test_weights_that_are_no_numbers_are_no_error():
 
 
 def test_half_precision_is_examined_in_single():
-    module = nn.GRU(I, H, dtype=torch.bfloat16)
+    module = nn.LSTM(I, H, dtype=torch.bfloat16)
     with watching(module) as watch:
         loss = module(torch.randn(T, B, I, dtype=torch.bfloat16))[0].float().sum()
     (passage,) = watch.passages(loss)
     assert passage.seeds[0].dtype == torch.float32
-    assert passage.replay_error < 0.05
+    assert 0 < passage.replay_error < 0.05  # rounded at other places
 
 
 def test_a_layer_that_the_loss_does_not_use_is_told_by_name():

@@ -95,11 +95,12 @@ def test_the_users_own_resets_stay(n):
     x, reset = torch.randn(T, B, I, dtype=torch.float64), torch.rand(T, B) < 0.3
     lengths = torch.tensor(LENGTHS)
     step = torch.arange(T)[:, None]
+    hx = tuple(torch.randn(2, B, H, dtype=torch.float64) for _ in range(2))
     with resetting(layer, n):
-        out, (h, c) = layer(x, reset=reset, lengths=lengths)
+        out, (h, c) = layer(x, hx, reset=reset, lengths=lengths)
     for place, borders in enumerate([(lengths - step) % n == 0, step % n == 0]):
         both = reset | (borders & (step > 0))
-        want, (want_h, want_c) = layer(x, reset=both, lengths=lengths)
+        want, (want_h, want_c) = layer(x, hx, reset=both, lengths=lengths)
         part = slice(place * H, (place + 1) * H)
         close(out[..., part], want[..., part])
         close(h[place], want_h[place])

@@ -76,6 +76,7 @@ def test_the_first_cure_is_tried_with_seed_data_and_updates_unchanged(patient):
     assert trial.is_gone == ("vanishing" not in trial.after.findings)
     assert trial.is_better == (trial.after.score < found.before.score)
     assert watch.diagnoses[0].record.findings[0] == trial.after.top
+    assert watch.diagnoses[0].record.title == str(cured)
     assert found.metric == "nats"
 
 

@@ -79,9 +79,30 @@ def diagnose(
         transposed products, in the order of backpropagation); context use after Khandelwal et al.
         2018 (differs: the state is reset, the text is not cut).
     """
-    begun_s = time.perf_counter()
     _check(rows, needs_lag, exponents)
     case = Evaluation(model, batch, loss)
+    options = {"needs_lag": needs_lag, "rows": rows, "seed": seed, "exponents": exponents}
+    record = _record(case, training, title or type(model).__name__, **options)
+
+    def again(other: Any, training: Any = None) -> Diagnosis:
+        known = options | {"needs_lag": record.needs_lag}
+        return diagnose(other, batch, loss, training=training, title=title, **known)
+
+    return Diagnosis(record, again)
+
+
+def _record(
+    case: Evaluation,
+    training: Any,
+    title: str,
+    *,
+    needs_lag: int | NeededLag | None,
+    rows: int,
+    seed: int,
+    exponents: int | str,
+) -> DiagnosisRecord:
+    """Everything that is measured and judged."""
+    begun_s = time.perf_counter()
     full = case.plain_value()
     seen = _seen(case, rows, seed, exponents)
     layers, is_finite = seen.layers, seen.is_finite
@@ -91,9 +112,9 @@ def diagnose(
     findings, not_examined = judge(
         layers, context, facts, needed, is_finite=is_finite and math.isfinite(full)
     )
-    record = DiagnosisRecord(
-        title=title or type(model).__name__,
-        mode="train" if getattr(model, "training", False) else "eval",
+    return DiagnosisRecord(
+        title=title,
+        mode="train" if getattr(case.model, "training", False) else "eval",
         loss=full,
         findings=findings,
         not_examined=not_examined | seen.refused,
@@ -111,14 +132,6 @@ def diagnose(
             "seed": seed,
         },
     )
-
-    def again(other: Any, training: Any = None) -> Diagnosis:
-        return diagnose(
-            other, batch, loss, training=training, needs_lag=needed, rows=rows, seed=seed,
-            exponents=exponents, title=title,
-        )  # fmt: skip
-
-    return Diagnosis(record, again)
 
 
 def _check(rows: int, needs_lag: Any, exponents: Any) -> None:

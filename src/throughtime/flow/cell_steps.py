@@ -5,11 +5,12 @@ a step is then a few products and sums for as many vectors as one likes.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
 
-from throughtime.declare.graph import LEAVES, Node, gate_name, walk
+from throughtime.declare.graph import LEAVES, Node, gate_name, rewrite, walk
 from throughtime.engine.evaluate import evaluate, operation
 from throughtime.engine.job import Inputs, Job, by_gate
 from throughtime.flow.linear import Pulled
@@ -36,8 +37,9 @@ class CellSteps:
     """
 
     def __init__(self, job: Job, inputs: Inputs, history: Sequence[Tensor]) -> None:
-        cell = job.cell
-        self.job, self.depth = job, cell.depth
+        self.job = _unclipped(job)
+        cell = self.job.cell
+        self.depth = cell.depth
         self.inputs, self.history = inputs, tuple(history)
         self.count, self.rows = inputs.x.shape[:2]
         moving = [s for s in cell.states if not s.clock]
@@ -107,6 +109,12 @@ class CellSteps:
     def _at(self, t: int, value: Tensor) -> Tensor:
         """The value of step t; what depends on params alone has no time."""
         return value[t] if value.dim() == 3 else value
+
+
+def _unclipped(job: Job) -> Job:
+    """The job without `clip_adjoint`: an error that is clipped is no linear map of itself."""
+    new = rewrite(job.cell.new, lambda n: n.args[0] if n.op == "clip_adjoint" else n)
+    return job if new == job.cell.new else replace(job, cell=replace(job.cell, new=new), memo={})
 
 
 def _seeded(roots: Sequence[Node]) -> dict[Node, None]:

@@ -90,18 +90,24 @@ def passage(
         if i < len(every_gradients) and every_gradients[i] is not None:
             seeds[n] = seeds[n] + order.in_order(every_gradients[i])
         if last_gradients[i] is not None:
-            seeds[n] = seeds[n] + _at_the_end(last_gradients[i], real)
+            seeds[n] = seeds[n] + _at_the_end(last_gradients[i], order)
     masked = tuple(torch.where(real.unsqueeze(-1), s, 0.0) for s in seeds)
     return Passage(job.cell.name, job.cell.name, steps, masked, order.reached, real, 0.0)
 
 
-def _at_the_end(last: Tensor, real: Tensor) -> Tensor:
-    """The gradient of the last D values of a state at the steps that made them, [T, B, w]."""
-    (count, rows), depth = real.shape, last.shape[0]
-    lengths = real.sum(0)
+def _at_the_end(last: Tensor, order: Steps) -> Tensor:
+    """The gradient of the last D values of a state at the steps that made them, [T, B, w].
+
+    Values from before a row last started anew are none of its steps'.
+    """
+    (count, rows), depth = order.real.shape, last.shape[0]
+    lengths = order.real.sum(0)
     found = last.new_zeros(count + depth, rows, last.shape[-1])
     for place in range(depth):  # value `place` is made `depth - 1 - place` steps before the last
         step = lengths + place  # shifted by D: what lies before the first step is cut off below
         index = step.view(1, rows, 1).expand(1, rows, last.shape[-1])
         found.scatter_add_(0, index, last[place : place + 1])
-    return found[depth:]
+    step = torch.arange(count, device=last.device).unsqueeze(-1)
+    anew = order.real & ~order.reached[-1]
+    begin = torch.where(anew, step, 0).amax(0) if count else lengths
+    return torch.where((step >= begin).unsqueeze(-1), found[depth:], 0.0)

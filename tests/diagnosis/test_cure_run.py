@@ -45,7 +45,7 @@ class Seen(CureWatch):
     def __init__(self):
         self.planned, self.tried_options, self.diagnoses = None, [], []
 
-    def diagnosed(self, before, planned):
+    def diagnosed(self, before, planned, found):
         self.planned = planned
 
     def trying(self, options):

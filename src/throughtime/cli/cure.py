@@ -28,7 +28,7 @@ class Cure(Command):
     needs_lag: int | None = None
     """Steps over which the answer depends on the input; the task's own, or as used, if absent."""
     html: Path | None = None
-    """Where to write the report of the cured model."""
+    """Where to write the report of both sides; report.html in the cured run's folder if absent."""
 
     def __call__(self) -> int:
         """Cure it; 0 when that worked, 1 if not, 128 + n if signal n stopped it."""
@@ -51,13 +51,20 @@ class Cure(Command):
         return 0 if record.best is not None else 1
 
     def _report(self, record: "CureRecord", treatment: "Treatment") -> None:
-        """Write the report of the model that was cured, or else of the first that was tried."""
-        if self.html is None:
-            return
+        """Write the report of the model that was cured, or else of the first that was tried.
+
+        The patient is drawn beside it.
+        """
+        from throughtime.cli.verdict import written_report
+        from throughtime.records import RunFolder
+
         tried = [t.after for t in (record.best, *record.trials) if t is not None]
         name = next((side.name for side in tried if side is not None), None)
         if name is None:
-            treatment.screen.note(f"no {self.html}: no cured model came to its end")
+            treatment.screen.note("no report: no cured model came to its end")
             return
-        treatment.diagnoses[name].to_html(self.html)
-        treatment.screen.facts([("report", str(self.html))])
+        path = self.html or RunFolder(Path(name)).report
+        patient = [] if treatment.patient is None else [treatment.patient]
+        written = written_report(treatment.screen, treatment.diagnoses[name], path, patient)
+        if written is not None:
+            treatment.screen.facts([("report", str(written))])

@@ -21,11 +21,13 @@ class Treatment(CureWatch):
 
     Attributes:
         screen: Where it is shown.
+        patient: Its diagnosis, once it is there.
         diagnoses: Of the cured models, by run folder.
     """
 
     def __init__(self, *, json_only: bool) -> None:
         self.screen = Screen(json_only=json_only)
+        self.patient: Diagnosis | None = None
         self.diagnoses: dict[str, Diagnosis] = {}
         self._json_only = json_only
         self._progress: Progress | None = None
@@ -42,8 +44,9 @@ class Treatment(CureWatch):
         if self._progress is not None:
             self._progress.__exit__(kind, error, trace)
 
-    def diagnosed(self, before: Side, planned: Sequence[Options]) -> None:
+    def diagnosed(self, before: Side, planned: Sequence[Options], found: Diagnosis) -> None:
         """Say what is wrong and what will be tried."""
+        self.patient = found
         self.screen.facts([
             ("patient", before.name),
             ("finding", f"{before.top.code}. {before.top.sentence}"),

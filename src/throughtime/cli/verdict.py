@@ -1,5 +1,6 @@
 """What is said of a run's memory when it has ended? The top finding, and where the report is."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,10 +32,12 @@ def show_top_finding(screen: "Screen", folder: Path) -> None:
     ])
 
 
-def written_report(screen: "Screen", found: "Diagnosis", path: Path) -> Path | None:
+def written_report(
+    screen: "Screen", found: "Diagnosis", path: Path, others: Sequence["Diagnosis"] = ()
+) -> Path | None:
     """Where the report was written; None where there is nothing to draw it with."""
     if find_spec("matplotlib") is None:
         screen.note(f"no {path.name}: matplotlib is not there to draw it. {INSTALL_REPORT}")
         return None
-    found.to_html(path)
+    found.to_html(path, others)
     return path

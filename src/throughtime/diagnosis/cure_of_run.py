@@ -31,7 +31,7 @@ __all__ = ["CureWatch", "cure_run"]
 class CureWatch:
     """Told what happens in a cure; this one lets it pass."""
 
-    def diagnosed(self, before: Side, planned: Sequence[Options]) -> None:
+    def diagnosed(self, before: Side, planned: Sequence[Options], found: Diagnosis) -> None:
         """The patient was diagnosed; these cures will be tried."""
 
     def trying(self, options: Options) -> Watch | None:
@@ -70,7 +70,7 @@ def cure_run(
     diagnosis = diagnose_run(folder, needs_lag=needs_lag)
     before = side_of(str(folder), _score(folder, config), diagnosis.record)
     planned = _planned(folder, config, diagnosis)[: None if all_cures else 1]
-    watch.diagnosed(before, planned)
+    watch.diagnosed(before, planned, diagnosis)
 
     def diagnosed(cured: Path) -> Diagnosis:
         return diagnose_run(cured, needs_lag=needs_lag)

@@ -81,7 +81,8 @@ def diagnose(
     """
     _check(rows, needs_lag, exponents)
     case = Evaluation(model, batch, loss)
-    options = {"needs_lag": needs_lag, "rows": rows, "seed": seed, "exponents": exponents}
+    options: dict[str, Any] = {"rows": rows, "seed": seed, "exponents": exponents}
+    options["needs_lag"] = needs_lag
     record = _record(case, training, title or type(model).__name__, **options)
 
     def again(other: Any, training: Any = None) -> Diagnosis:
@@ -185,11 +186,17 @@ def _context_use(case: Evaluation, full: float, seen: _Seen) -> ContextUse:
     """The loss when all layers see the last n = 1, 2, 4, ... steps alone."""
     steps = max(layer.steps for layer in seen.layers)
     shown = [2**i for i in range(steps.bit_length()) if 2**i < steps]
-    losses: list[float] = []
-    for last_steps in shown:
-        with resetting(case.model, last_steps, seen.schedule) as reset:
-            losses.append(float(case.value(reset)))
-    context = ContextUse([*shown, steps], [*losses, full], None)
+
+    def losses(*, exchange: bool) -> list[float]:
+        found: list[float] = []
+        for n in shown:
+            with resetting(case.model, n, seen.schedule, exchange=exchange) as model:
+                found.append(float(case.value(model)))
+        return [*found, full]
+
+    has_others = max(layer.rows for layer in seen.layers) > 1
+    exchanged = losses(exchange=True) if has_others else None
+    context = ContextUse([*shown, steps], losses(exchange=False), None, exchanged)
     return replace(context, uses_steps=used_steps(context))
 
 

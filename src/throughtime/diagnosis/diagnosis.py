@@ -1,7 +1,7 @@
 """What does a diagnosis give its user? Findings, layers, and ways to look at them."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,19 +56,17 @@ class Diagnosis:
         """Everything as JSON text."""
         return self.record.to_json()
 
-    def to_html(self, path: Path | str | None = None) -> str:
-        """The report as one HTML page.
+    def to_html(self, path: Path | str | None = None, others: Sequence["Diagnosis"] = ()) -> str:
+        """The report as one HTML page; without matplotlib it has no curves.
 
         Args:
             path: Where to write it too.
-
-        Raises:
-            ConfigError: matplotlib is not installed.
+            others: Drawn beside it, such as the same model before it was cured.
         """
         from throughtime.records.atomic import replace_file
         from throughtime.report.page import diagnosis_page
 
-        page = diagnosis_page(self.record)
+        page = diagnosis_page(self.record, [other.record for other in others])
         if path is not None:
             replace_file(Path(path), [page.encode()])
         return page

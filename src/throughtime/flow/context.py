@@ -7,7 +7,8 @@ contexts into every point of the curve. What a piece of n steps loses by its res
 
 (that many pieces come after the first, which loses nothing), and (S(m) - S(n)) / (m - n) is the
 mean excess of contexts of n + 1 to m steps. Where the loss is of the last step alone, that drops
-to nothing an octave early: the answer below is a lower bound.
+to nothing an octave early: the answer below is a lower bound. L is the lower of two: with states
+reset, and with those of another row (see `ContextUse`).
 """
 
 from itertools import pairwise
@@ -23,7 +24,7 @@ FROM_CONTEXT = "the context-use curve"
 
 def gains(context: ContextUse, share: float) -> bool:
     """Whether context gains more than a share of the loss without it."""
-    without, full = context.loss[0], context.loss[-1]
+    without, full = context.least_loss[0], context.least_loss[-1]
     return without - full > share * abs(without)
 
 
@@ -35,8 +36,8 @@ def used_steps(context: ContextUse) -> int | None:
     """
     if not gains(context, limit("context_gain")):
         return None
-    full = context.loss[-1]
-    left = limit("context_left") * (context.loss[0] - full)
+    full = context.least_loss[-1]
+    left = limit("context_left") * (context.least_loss[0] - full)
     used = 1
     for (n, lost_n), (m, lost_m) in pairwise(_lost_by_pieces(context)):
         excess = (lost_m - lost_n) / (m - n)
@@ -47,8 +48,8 @@ def used_steps(context: ContextUse) -> int | None:
 
 def _lost_by_pieces(context: ContextUse) -> list[tuple[int, float]]:
     """Each n with its S(n), without the last point, which all are compared with."""
-    steps, full = context.steps[-1], context.loss[-1]
-    points = zip(context.steps[:-1], context.loss, strict=False)
+    steps, full = context.steps[-1], context.least_loss[-1]
+    points = zip(context.steps[:-1], context.least_loss, strict=False)
     return [(n, steps * (loss - full) / ((steps - 1) // n)) for n, loss in points]
 
 

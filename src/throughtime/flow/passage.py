@@ -87,10 +87,12 @@ def passage(
         found = emitted_adjoints(job, taken, new, order.in_order(out_gradient))
         seeds = [s + found.get(steps.states[n], 0.0) for n, s in enumerate(seeds)]
     for n, i in enumerate(moving):
-        if i < len(every_gradients) and every_gradients[i] is not None:
-            seeds[n] = seeds[n] + order.in_order(every_gradients[i])
-        if last_gradients[i] is not None:
-            seeds[n] = seeds[n] + _at_the_end(last_gradients[i], order)
+        of_steps = every_gradients[i] if i < len(every_gradients) else None
+        if of_steps is not None:
+            seeds[n] = seeds[n] + order.in_order(of_steps)
+        of_last = last_gradients[i]
+        if of_last is not None:
+            seeds[n] = seeds[n] + _at_the_end(of_last, order)
     masked = tuple(torch.where(real.unsqueeze(-1), s, 0.0) for s in seeds)
     return Passage(job.cell.name, job.cell.name, steps, masked, order.reached, real, 0.0)
 

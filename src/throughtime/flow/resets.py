@@ -1,5 +1,8 @@
 """What would a model say if it had seen the last n steps alone? Every layer is reset every n steps.
 
+A reset also takes away what is the same for every row: how long it has been running, say. So the
+state may instead be exchanged for that of another row, which tells nothing of this one's past.
+
 The borders lie n, 2n, 3n ... steps before the end of each row, so what a layer says at the end of
 a row has seen exactly n steps. The end is where a direction ends: for the reverse direction it is
 the first step of the row. A state that was handed in counts as older than every step; it reaches
@@ -14,11 +17,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from throughtime.engine import Inputs, Job
 from throughtime.engine.job import fresh_states
+from throughtime.engine.steps import Steps
 from throughtime.errors import ConfigError
-from throughtime.flow.calls import Sequence_, forward_job
+from throughtime.flow.calls import Sequence_, all_states, forward_job
 from throughtime.flow.schedule import Place, Schedule
 from throughtime.flow.torch_modules import (
     CELLS,
@@ -35,7 +40,9 @@ __all__ = ["resetting", "run_in_pieces"]
 
 
 @contextmanager
-def resetting(model: Any, last_steps: int, seen: Schedule | None = None) -> Iterator[Any]:
+def resetting(
+    model: Any, last_steps: int, seen: Schedule | None = None, *, exchange: bool = False
+) -> Iterator[Any]:
     """Have every recurrent layer forget what lies more than n steps before the end of its row.
 
     Args:
@@ -44,6 +51,7 @@ def resetting(model: Any, last_steps: int, seen: Schedule | None = None) -> Iter
         seen: What `Watch.schedule` gives after the same loss was computed once: where in a
             sequence each call stands. Without it every call of a layer is a sequence of its own,
             and models that take single steps are refused.
+        exchange: At a border take the state of the next row at its border, not the initial one.
 
     Returns:
         A context that gives the model to compute the loss with.
@@ -54,7 +62,7 @@ def resetting(model: Any, last_steps: int, seen: Schedule | None = None) -> Iter
     """
     if not isinstance(last_steps, int) or last_steps < 1:
         raise ConfigError(f"last_steps={last_steps!r}; expected a whole number from 1 up.")
-    run = _Resetting(last_steps, seen)
+    run = _Resetting(last_steps, seen, exchange)
     if not isinstance(model, nn.Module):
         yield run.function(model)
         return
@@ -78,8 +86,8 @@ class _Resetting:
         modules: Which of torch's modules are meant, by identity.
     """
 
-    def __init__(self, last_steps: int, seen: Schedule | None) -> None:
-        self.last_steps, self.seen = last_steps, seen
+    def __init__(self, last_steps: int, seen: Schedule | None, exchange: bool) -> None:  # noqa: FBT001
+        self.last_steps, self.seen, self.exchange = last_steps, seen, exchange
         self.modules: set[int] = set()
         self._count: dict[tuple[int, int, bool], int] = {}
         self._first: dict[int, Sequence[Any]] = {}
@@ -113,7 +121,8 @@ class _Resetting:
     ) -> tuple[Tensor, ...]:
         """Run one layer and direction."""
         place = self._place((id(module), layer, job.reverse), type(module).__name__)
-        return run_in_pieces(job, inputs, sequence, self.last_steps, place)
+        anew = _exchanged if self.exchange else _fresh
+        return run_in_pieces(job, inputs, sequence, self.last_steps, place, anew)
 
     def forward(self, original: Any, module: Any, *args: Any, **options: Any) -> Any:
         """Run one of torch's modules, or a cell."""
@@ -129,15 +138,16 @@ class _Resetting:
 
     def _step(self, original: Any, module: Any, input: Tensor, hx: Any = None) -> Any:
         if self._is_border((id(module), 0, False), type(module).__name__):
-            hx = None
+            hx = _of_next_row(hx) if self.exchange else None
         return original(module, input, hx)
 
     def own_step(self, module: Any, args: Any, options: Any) -> Any:
         """Give a step of the user's own the state its first call had, or zeros."""
         assert self.seen is not None, "only what was seen has leaves"
-        return self.seen.leaves[id(module)].renewed(
-            args, options, anew=self._is_border((id(module), 0, False), type(module).__name__)
-        )
+        leaves = self.seen.leaves[id(module)]
+        if not self._is_border((id(module), 0, False), type(module).__name__):
+            return args, options
+        return leaves.changed(args, options, _of_next_row if self.exchange else None)
 
     def function(self, step: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
         """The same for a callable."""
@@ -152,10 +162,15 @@ class _Resetting:
             if bool((place.before == 0).all()):
                 self._first[0] = state
             elif bool(((place.after + 1) % self.last_steps == 0).all()):
-                state = self._first[0]
+                state = _of_next_row(state) if self.exchange else self._first[0]
             return step(x, state)
 
         return taken
+
+
+def _of_next_row(state: Any) -> Any:
+    """Each row's state exchanged for that of the next row."""
+    return pytree.tree_map_only(Tensor, lambda s: s.roll(-1, 0) if s.dim() > 1 else s, state)
 
 
 class _Pieces(NamedTuple):
@@ -163,6 +178,7 @@ class _Pieces(NamedTuple):
 
     Attributes:
         length: Of each piece, [P, B].
+        start: The first step of each piece, in the order of steps, [P, B].
         step: Which step each step of a piece is, in memory, [n, P, B].
         piece, place: In which piece each step of the call stands, and where, [T, B].
         keeps: Whether a piece starts from the state handed in, [P, B].
@@ -170,6 +186,7 @@ class _Pieces(NamedTuple):
     """
 
     length: Tensor
+    start: Tensor
     step: Tensor
     piece: Tensor
     place: Tensor
@@ -177,8 +194,30 @@ class _Pieces(NamedTuple):
     real: Tensor
 
 
+def _fresh(job: Job, inputs: Inputs, sequence: Sequence_, pieces: _Pieces) -> list[Tensor]:  # noqa: ARG001
+    """The initial state; [w], or a number."""
+    return fresh_states(job, inputs)
+
+
+def _exchanged(job: Job, inputs: Inputs, sequence: Sequence_, pieces: _Pieces) -> list[Tensor]:
+    """For each piece the state that the next row has where its own piece begins, [D, P * B, w]."""
+    count = len(job.cell.states)
+    every = sequence(all_states(job), inputs)[1 + count :]
+    donor = torch.arange(inputs.x.shape[1], device=inputs.x.device).roll(-1)
+    start = pieces.start[:, donor]
+    return [h[:, start, donor].flatten(1, 2) for h in Steps(job, inputs).history(every)]
+
+
+Anew = Callable[[Job, Inputs, Sequence_, _Pieces], list[Tensor]]
+
+
 def run_in_pieces(
-    job: Job, inputs: Inputs, sequence: Sequence_, last_steps: int, place: Place | None = None
+    job: Job,
+    inputs: Inputs,
+    sequence: Sequence_,
+    last_steps: int,
+    place: Place | None = None,
+    anew: Anew = _fresh,
 ) -> tuple[Tensor, ...]:
     """Run a layer that starts anew n, 2n, 3n ... steps before the end of each row.
 
@@ -188,6 +227,7 @@ def run_in_pieces(
         sequence: Runs a job.
         last_steps: n.
         place: Where the call stands in its sequence.
+        anew: What pieces start from.
 
     Returns:
         As `sequence(job, inputs)`.
@@ -199,7 +239,8 @@ def run_in_pieces(
     if not count or not rows or int((place.before + place.after).max()) + count <= last_steps:
         return sequence(job, inputs)
     pieces = _cut(job, inputs, last_steps, place)
-    found = sequence(forward_job(job), _side_by_side(job, inputs, pieces))
+    start = anew(job, inputs, sequence, pieces)
+    found = sequence(forward_job(job), _side_by_side(job, inputs, pieces, start))
     states, shape = len(job.cell.states), pieces.step.shape
     column = torch.arange(rows, device=inputs.x.device)
 
@@ -231,11 +272,11 @@ def _cut(job: Job, inputs: Inputs, last_steps: int, at: Place) -> _Pieces:
     where = (taken - start.gather(0, piece)).clamp(0, last_steps - 1)
     is_border = (end % last_steps == 0) & (before > 0) & (lengths > 0)
     keeps = (start == 0) & ~is_border
-    return _Pieces(length, step, piece, where, keeps, real)
+    return _Pieces(length, start, step, piece, where, keeps, real)
 
 
-def _side_by_side(job: Job, inputs: Inputs, pieces: _Pieces) -> Inputs:
-    """The pieces as rows of one batch."""
+def _side_by_side(job: Job, inputs: Inputs, pieces: _Pieces, anew: Sequence[Tensor]) -> Inputs:
+    """The pieces as rows of one batch, those after a border from other states."""
     count = pieces.step.shape[0]
     column = torch.arange(pieces.step.shape[2], device=inputs.x.device)
 
@@ -246,11 +287,10 @@ def _side_by_side(job: Job, inputs: Inputs, pieces: _Pieces) -> Inputs:
     if reset is not None and job.reverse:  # the border before step t + 1 is met before t
         reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
     keeps = pieces.keeps.flatten()[:, None]
-    fresh = fresh_states(job, inputs)
     most = pieces.keeps.shape[0]
     states = tuple(
         torch.where(keeps, s.repeat(1, most, 1), f)
-        for s, f in zip(inputs.states, fresh, strict=True)
+        for s, f in zip(inputs.states, anew, strict=True)
     )
     ragged = bool((pieces.length != count).any())
     return inputs._replace(

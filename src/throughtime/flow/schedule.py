@@ -1,6 +1,6 @@
 """Where in its sequence does each call of a layer stand? As it was seen when it was watched."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -39,12 +39,13 @@ class Leaves:
     places: Sequence[int]
     first: Sequence[Tensor]
 
-    def renewed(self, args: Any, options: Any, *, anew: bool) -> tuple[Any, Any]:
-        """The arguments; with the first state if the module starts anew."""
+    def changed(
+        self, args: Any, options: Any, change: Callable[[Any], Any] | None
+    ) -> tuple[Any, Any]:
+        """The arguments with another state: the first one, or what `change` makes of it."""
         leaves, form = leaves_of((args, options))
-        if anew:
-            for place, first in zip(self.places, self.first, strict=True):
-                leaves[place] = first
+        for place, first in zip(self.places, self.first, strict=True):
+            leaves[place] = first if change is None else change(leaves[place])
         return pytree.tree_unflatten(leaves, form)
 
 

@@ -293,7 +293,7 @@ def _unused_context(case: Case) -> Verdict:
         return None  # it is used, or nothing arrives that could be learnt from
     if not _is_trained(case.training, context):
         return _UNTRAINED
-    values = {"lag": lag, "loss": context.loss[-1], "without": context.loss[0]}
+    values = {"lag": lag, "loss": context.loss[-1], "without": context.least_loss[0]}
     threshold = limit("unused_context") * lag
     return Found(float(case.used), threshold, case.farthest.name, values, "steps")
 

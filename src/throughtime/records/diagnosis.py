@@ -193,6 +193,9 @@ class ContextUse:
     Attributes:
         steps: n = 1, 2, 4, ... T; the last one is everything.
         loss: The loss at each.
+        loss_exchanged: The loss where layers are not reset but take over the state of another row,
+            which tells nothing of this row's past; None for a batch of one row. A reset takes away
+            more: what is the same for all rows. What the lower of both shows is used for certain.
         uses_steps: The smallest n at which the loss is within 5 % (of what context gains in all)
             of that with everything; None where context gains nothing.
     """
@@ -200,6 +203,14 @@ class ContextUse:
     steps: list[int]
     loss: list[float]
     uses_steps: int | None
+    loss_exchanged: list[float] | None = None
+
+    @property
+    def least_loss(self) -> list[float]:
+        """The lower of both losses at each."""
+        if self.loss_exchanged is None:
+            return self.loss
+        return [min(pair) for pair in zip(self.loss, self.loss_exchanged, strict=True)]
 
 
 @dataclass(frozen=True)

@@ -94,11 +94,14 @@ def _non_finite(rng: np.random.Generator, library: Library) -> Patient:
 
 
 def _exploding(rng: np.random.Generator, library: Library) -> Patient:
+    name, least, most = _one_of(rng, ("temporal-order", 40, 70), ("adding", 60, 120))
+    task = OfTask(name, int(rng.integers(least, most)))
     if rng.random() < 0.5:
         init, cell = f"spectral:{rng.uniform(2.5, 4):.2f}", "rnn"
-    else:
-        init, cell = f"identity:{rng.uniform(1.3, 1.45):.2f}", "rnn_relu"
-    return _draw(rng, "exploding", library, _long_task(rng), cell, init=(init,), **SHORT)
+    else:  # more than a hundred thousandfold would be no number any more: another disease
+        growth = 10.0 ** (rng.uniform(3.5, 5.0) / task.needs_lag)
+        init, cell = f"identity:{growth:.4f}", "rnn_relu"
+    return _draw(rng, "exploding", library, task, cell, init=(init,), **SHORT)
 
 
 def _state_not_carried(rng: np.random.Generator, library: Library) -> Patient:
@@ -141,7 +144,13 @@ def _rank_collapse(rng: np.random.Generator, library: Library) -> Patient:
 def _vanishing(rng: np.random.Generator, library: Library) -> Patient:
     radius = rng.uniform(0.2, 0.7)
     return _draw(
-        rng, "vanishing", library, _long_task(rng), "rnn", init=(f"spectral:{radius:.2f}",), **SHORT
+        rng,
+        "vanishing",
+        library,
+        _long_task(rng),
+        "rnn",
+        init=(f"spectral:{radius:.2f}",),
+        **GENTLE,
     )
 
 

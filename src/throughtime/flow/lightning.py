@@ -47,7 +47,7 @@ class LightningMonitor:
 
     Raises:
         ConfigError: Neither package of Lightning is installed, or an option is wrong; when the fit
-            starts: the model has no recurrent module.
+            starts: the model has no recurrent module, or trains in mixed precision.
     """
 
     def __new__(cls, **_options: Any) -> "LightningMonitor":
@@ -73,6 +73,12 @@ class LightningMonitor:
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """A fit, a gauge: here the weights and the step of a checkpoint are back."""
+        if str(trainer.precision).endswith("mixed"):
+            raise ConfigError(
+                f"precision is {trainer.precision!r}; the gauge runs layers again outside of "
+                "autocast, where they take no numbers of another dtype than their weights. Train "
+                "with precision='32-true' or 'bf16-true', or without the gauge."
+            )
         options = {"clip_norm": _clip_norm(trainer), **self.options, "told": self._told}
         self.monitor = self._gauge = _Gauge(pl_module, **options)
         self._gauge.updates = trainer.global_step
@@ -95,7 +101,9 @@ class LightningMonitor:
         if self._gauge is not None and self._gauge.has_heard:
             self._end()
 
-    def on_before_optimizer_step(self, _trainer: Any, _pl_module: nn.Module, optimizer: Any) -> None:
+    def on_before_optimizer_step(
+        self, _trainer: Any, _pl_module: nn.Module, optimizer: Any
+    ) -> None:
         """Take the norm of the gradients, not clipped yet; to look at it can wait."""
         if self._gauge is None:
             return
@@ -110,7 +118,7 @@ class LightningMonitor:
         self, _trainer: Any, pl_module: Any, _outputs: Any, _batch: Any, batch_idx: int
     ) -> None:
         """Log what is new. Lightning keeps it for the epoch, so an epoch begins with the last."""
-        self._end(_NothingHeard())
+        self._end(_NothingHeardError())
         if self._is_fresh or batch_idx == 0:
             self._is_fresh = False
             for name, value in self._values.items():
@@ -118,7 +126,7 @@ class LightningMonitor:
 
     def on_train_epoch_end(self, _trainer: Any, _pl_module: nn.Module) -> None:
         """A model that ends an epoch in its `on_train_batch_start` never ends the batch."""
-        self._end(_NothingHeard())
+        self._end(_NothingHeardError())
 
     def on_train_end(self, _trainer: Any, _pl_module: nn.Module) -> None:
         """Note what was not."""
@@ -156,7 +164,7 @@ class LightningMonitor:
                 self._gauge.noted(norm)
 
 
-class _NothingHeard(Exception):
+class _NothingHeardError(Exception):
     """A batch was over before any error came back to a recurrent layer."""
 
 
@@ -195,7 +203,7 @@ def _callbacks() -> tuple[type, ...]:
     Raises:
         ConfigError: There is none.
     """
-    loaded = [name for name in _PACKAGES if name in sys.modules]
+    loaded = [name for name in _PACKAGES if sys.modules.get(name) is not None]
     for name in _PACKAGES if not loaded else ():
         try:
             import_module(name)

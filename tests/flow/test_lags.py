@@ -1,6 +1,7 @@
 """Are errors by lag those of brute force? Probes in the reference, autograd, no Jacobian."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -184,3 +185,16 @@ def test_quantiles_of_logarithms_are_those_of_the_numbers(q):
 def test_a_quantile_of_nothing_is_no_number():
     assert log_quantile(torch.full((1, 3), torch.nan), 0.5).isnan().all()
     assert log_quantile(torch.full((1, 3), -torch.inf), 0.5) == -torch.inf
+
+
+@pytest.mark.parametrize("steps", [1, 5, 8, 256, 257, 1000])
+def test_a_map_has_the_last_steps_one_by_one_and_no_more_than_256(steps):
+    logs = -torch.arange(steps, dtype=torch.float64).flip(0)[:, None, None]
+    found = time_map([steps - 1], logs)
+    assert found.k[-8:] == list(range(steps))[-8:]
+    assert found.k[0] == 0
+    assert len(found.k) == min(steps, 256)
+    assert found.k == sorted(set(found.k))
+    gaps = [b - a for a, b in pairwise(found.k[:-8])]
+    assert not gaps or max(gaps) - min(gaps) <= 1, "those before are spread evenly"
+    assert found.log10[0] == [round((k - steps + 1) / math.log(10), 4) for k in found.k]

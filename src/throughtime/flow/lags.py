@@ -17,7 +17,7 @@ __all__ = ["HORIZON_SHARE", "LagSummary", "Lags", "chosen_steps", "log_quantile"
 HORIZON_SHARE = 0.01
 _LOG_HORIZON = math.log(HORIZON_SHARE)
 _LOG_LARGEST = math.log(sys.float_info.max)
-_MOST_COLUMNS = 256
+_MOST_COLUMNS, _LAST_COLUMNS = 256, 8
 
 
 def chosen_steps(passage: Passage, at: int) -> list[int]:
@@ -39,6 +39,12 @@ def _evenly(items: Sequence[int], most: int) -> list[int]:
         return [items[-1]]
     last = len(items) - 1
     return [items[round(i * last / (most - 1))] for i in range(most)]
+
+
+def _columns(count: int) -> list[int]:
+    """The steps k of a map: the last ones one by one, those before them evenly."""
+    last = range(max(0, count - _LAST_COLUMNS), count)
+    return [*_evenly(range(last.start), _MOST_COLUMNS - len(last)), *last]
 
 
 def log_quantile(logs: Tensor, q: float) -> Tensor:
@@ -204,7 +210,7 @@ def time_map(starts: Sequence[int], logs: Tensor) -> TimeMap:
     Shape:
         logs: [K, M, B]
     """
-    columns = _evenly(range(logs.shape[0]), _MOST_COLUMNS)
+    columns = _columns(logs.shape[0])
     found = log_quantile(logs[columns], 0.5).flip(1).T / math.log(10.0)
     rows = [[round(v, 4) if math.isfinite(v) else None for v in row] for row in found.tolist()]
     return TimeMap(sorted(starts), columns, rows)

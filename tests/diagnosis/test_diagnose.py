@@ -52,7 +52,7 @@ MODELS = {
 @pytest.mark.parametrize("loss", [at_the_end, everywhere], ids=["at the end", "everywhere"])
 def test_every_kind_of_model_is_diagnosed(name, loss):
     found = tt.diagnose(MODELS[name](), torch.randn(17, 5, 3), loss, rows=3)
-    assert [f.code for f in found.findings][0] in CODES
+    assert found.findings[0].code in CODES
     for layer in found.layers:
         assert (layer.steps, layer.rows) == (17, 3)
         # The reverse direction has only begun at the last step, where that loss asks.
@@ -137,7 +137,7 @@ def test_json_comes_back_as_the_record():
     names = "name kind replay_error horizon_steps lyapunov error_by_lag bound_by_lag"
     assert layer.keys() >= set(names.split())
     finding = json.loads(found.to_json())["findings"][0]
-    assert finding.keys() >= set(["code", "layer", "value", "threshold", "cure", "falsify"])
+    assert finding.keys() >= {"code", "layer", "value", "threshold", "cure", "falsify"}
 
 
 def test_what_is_not_known_is_not_examined():
@@ -196,7 +196,7 @@ def test_a_batch_that_does_not_fit():
 
 def test_a_loss_that_is_no_scalar():
     assert "[4, 6]" in refused(ShapeError, nn.LSTM(3, 6), X, lambda m, x: m(x)[0][-1])
-    assert "float" in refused(ShapeError, nn.LSTM(3, 6), X, lambda m, x: float(m(x)[0].sum()))
+    assert "float" in refused(ShapeError, nn.LSTM(3, 6), X, lambda m, x: m(x)[0].sum().item())
 
 
 def test_a_loss_without_a_graph():

@@ -12,6 +12,7 @@ from throughtime import __version__
 from throughtime.diagnosis.diagnosis import Diagnosis
 from throughtime.diagnosis.evaluation import Evaluation, Loss
 from throughtime.diagnosis.training import Training
+from throughtime.diagnosis.untouched import differentiable
 from throughtime.errors import ConfigError
 from throughtime.flow.capture import watching
 from throughtime.flow.context import used_steps
@@ -60,7 +61,7 @@ def diagnose(
         needs_lag: Over how many steps the answer depends on the input, where that is known.
             Without it the context-use curve is asked.
         rows: Rows of the batch on which gradients are followed.
-        seed: Which rows.
+        seed: Of everything drawn: which rows, and what dropout drops.
         exponents: How many Lyapunov exponents, or "all".
         title: What the report calls it.
 
@@ -79,17 +80,22 @@ def diagnose(
         transposed products, in the order of backpropagation); context use after Khandelwal et al.
         2018 (differs: the state is reset, the text is not cut).
     """
-    _check(rows, needs_lag, exponents)
-    case = Evaluation(model, batch, loss)
+    _check(rows, needs_lag, exponents, seed)
+    case = Evaluation(model, batch, loss, seed)
     options: dict[str, Any] = {"rows": rows, "seed": seed, "exponents": exponents}
     options["needs_lag"] = needs_lag
-    record = _record(case, training, title or type(model).__name__, **options)
+    record = _record(case, training, title or _named(model), **options)
 
     def again(other: Any, training: Any = None) -> Diagnosis:
-        known = options | {"needs_lag": record.needs_lag}
+        known: dict[str, Any] = options | {"needs_lag": record.needs_lag}
         return diagnose(other, batch, loss, training=training, title=title, **known)
 
     return Diagnosis(record, again)
+
+
+def _named(model: Any) -> str:
+    """What a model is called: a class, or a function."""
+    return getattr(model, "__name__", type(model).__name__)
 
 
 def _record(
@@ -106,6 +112,7 @@ def _record(
     begun_s = time.perf_counter()
     full = case.plain_value()
     seen = _seen(case, rows, seed, exponents)
+    mode = "train" if case.is_training else "eval"
     layers, is_finite = seen.layers, seen.is_finite
     context = _context_use(case, full, seen) if is_finite else None
     facts, history = training_facts(training)
@@ -115,7 +122,7 @@ def _record(
     )
     return DiagnosisRecord(
         title=title,
-        mode="train" if getattr(case.model, "training", False) else "eval",
+        mode=mode,
         loss=full,
         findings=findings,
         not_examined=not_examined | seen.refused,
@@ -135,13 +142,15 @@ def _record(
     )
 
 
-def _check(rows: int, needs_lag: Any, exponents: Any) -> None:
+def _check(rows: int, needs_lag: Any, exponents: Any, seed: Any) -> None:
     for name, value in (("rows", rows), ("needs_lag", needs_lag), ("exponents", exponents)):
         is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
         if is_count or (name == "needs_lag" and (value is None or isinstance(value, NeededLag))):
             continue
         if not (name == "exponents" and value == "all"):
             raise ConfigError(f"{name} is {value!r}; expected a whole number of at least 1.")
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
+        raise ConfigError(f"seed is {seed!r}; expected a whole number of at least 0.")
 
 
 def _stated(needs_lag: int | NeededLag | None) -> NeededLag | None:
@@ -168,7 +177,7 @@ class _Seen(NamedTuple):
 
 def _seen(case: Evaluation, rows: int, seed: int, exponents: int | str) -> _Seen:
     """Compute the loss once, and measure what the layers did."""
-    with torch.enable_grad(), watching(case.model) as watch:
+    with torch.enable_grad(), differentiable(case.model), watching(case.model) as watch:
         value = case.value(watch.model)
         passages = watch.passages(value, rows=rows, seed=seed)
     if not passages:
@@ -181,7 +190,7 @@ def _seen(case: Evaluation, rows: int, seed: int, exponents: int | str) -> _Seen
     return _Seen(layers, dict(watch.refused), is_finite, watch.schedule())
 
 
-@torch.no_grad()
+@torch.enable_grad()  # a loss may ask for gradients itself
 def _context_use(case: Evaluation, full: float, seen: _Seen) -> ContextUse:
     """The loss when all layers see the last n = 1, 2, 4, ... steps alone."""
     steps = max(layer.steps for layer in seen.layers)
@@ -191,7 +200,7 @@ def _context_use(case: Evaluation, full: float, seen: _Seen) -> ContextUse:
         found: list[float] = []
         for n in shown:
             with resetting(case.model, n, seen.schedule, exchange=exchange) as model:
-                found.append(float(case.value(model)))
+                found.append(float(case.value(model).detach()))
         return [*found, full]
 
     has_others = max(layer.rows for layer in seen.layers) > 1

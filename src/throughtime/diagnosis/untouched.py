@@ -58,25 +58,25 @@ def differentiable(model: Any) -> Iterator[None]:
         yield
     finally:
         for p in frozen:
-            p.requires_grad_(False)
+            p.requires_grad_(requires_grad=False)
 
 
 @contextmanager
 def _drawing(seed: int) -> Iterator[None]:
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
-    by_python, by_numpy = random.getstate(), np.random.get_state()
+    by_python, by_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002 (the user's own)
     with torch.random.fork_rng(devices):
         # torch.manual_seed would seed a GPU that is first used later on, too.
         torch.default_generator.manual_seed(seed)
         if devices:
             torch.cuda.manual_seed_all(seed)
         random.seed(seed)
-        np.random.seed(seed % 2**32)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         try:
             yield
         finally:
             random.setstate(by_python)
-            np.random.set_state(by_numpy)
+            np.random.set_state(by_numpy)  # noqa: NPY002
 
 
 @contextmanager

@@ -90,7 +90,8 @@ class _Travelling:
 
     def start(self, t: int) -> None:
         """Let the error of step t set out, as the last in the first axis."""
-        logs = log_norms([torch.cat([s[t] for s in self.passage.seeds], -1)[None]])[0]
+        whole = torch.cat([s[t] for s in self.passage.seeds], -1)[None]
+        logs = log_norms([whole.double()])[0]  # squares of 1e-23 or 1e20 are no float32
         logs = torch.where(logs.isfinite(), logs, 0.0)
         self.log_scale = torch.cat([self.log_scale, logs])
         before = self.log_scale.shape[0] - 1

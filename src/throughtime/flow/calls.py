@@ -9,6 +9,7 @@ from torch import Tensor
 
 from throughtime.engine import Inputs, Job
 from throughtime.engine.job import fresh_states
+from throughtime.errors import ConfigError
 
 __all__ = [
     "Call",
@@ -97,11 +98,7 @@ class Gradients:
 
     def __init__(self, loss: Tensor, calls: Sequence[Any]) -> None:
         taps = {id(t): t for call in calls for t in call.taps() if t.requires_grad}
-        found = (
-            torch.autograd.grad(loss, list(taps.values()), allow_unused=True, retain_graph=True)
-            if taps
-            else ()
-        )
+        found = _gradients(loss, list(taps.values())) if taps else ()
         self._found = dict(zip(taps, found, strict=True))
 
     def of(self, tensor: Tensor) -> Tensor | None:
@@ -111,6 +108,18 @@ class Gradients:
     def reach(self, call: Any) -> bool:
         """Whether an error comes in at a call."""
         return any(self.of(t) is not None for t in call.arrived())
+
+
+def _gradients(loss: Tensor, taps: list[Tensor]) -> Sequence[Tensor | None]:
+    try:
+        return torch.autograd.grad(loss, taps, allow_unused=True, retain_graph=True)
+    except RuntimeError as error:
+        if "second time" not in str(error):
+            raise
+        raise ConfigError(
+            "the graph of the loss is gone; expected a loss that is not backpropagated yet. Leave "
+            "backward() out of loss(model, batch)."
+        ) from error
 
 
 def plain(a: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ forward, which runs beside it for comparison. The values that the model goes on 
 the gradients of the user's loss are gradients of what was kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -16,11 +16,12 @@ from throughtime import engine as engines
 from throughtime.engine import Inputs, Job
 from throughtime.errors import ConfigError, ShapeError
 from throughtime.flow.calls import Call, Gradients, Sequence_, all_states, kept, largest_difference
-from throughtime.flow.function_steps import StepCall, called, joined_steps
+from throughtime.flow.function_steps import StepCall, by_row, called, joined_steps
 from throughtime.flow.joined import joined
 from throughtime.flow.loops import Carried, Changed, sequences
 from throughtime.flow.passage import Passage
 from throughtime.flow.schedule import Schedule
+from throughtime.flow.sealed import is_sealed, sealed_in
 from throughtime.flow.step_modules import StepModules
 from throughtime.flow.torch_modules import (
     CELLS,
@@ -40,7 +41,8 @@ __all__ = ["Watch", "watching"]
 
 _LOOKED_FOR = (
     "throughtime's layers, nn.RNN, nn.LSTM, nn.GRU, nn.*Cell called in a loop, and modules whose "
-    "output comes back as their next input"
+    "output comes back as their next input. A step written out in a loop is seen once it is a "
+    "module of its own; or give the step itself, f(x_t, state) -> state"
 )
 
 
@@ -59,6 +61,7 @@ class Watch:
         self._calls: list[Call] = []
         self._function_calls: list[StepCall] = []
         self._modules = _recurrent(model) if isinstance(model, nn.Module) else {}
+        self._strangers: dict[str, None] = {}  # that were called, but are no part of the model
         self.steps = StepModules(_candidates(model, self._modules))
         if not isinstance(model, nn.Module):
             if not callable(model):
@@ -100,6 +103,7 @@ class Watch:
     def forward(self, original: Any, module: Any, *args: Any, **options: Any) -> Any:
         """Run one of torch's modules, or a cell."""
         if id(module) not in self._modules:
+            self._strangers[kind_of(module)] = None
             return original(module, *args, **options)
         if isinstance(module, CELLS):
             return self._step(original, module, *args, **options)
@@ -157,20 +161,21 @@ class Watch:
             ConfigError: there is no recurrent layer, or the loss has no graph.
             ShapeError: the loss is no scalar.
         """
-        _check_loss(loss)
+        _check_scalar(loss)
         found = [*self._sequences(), *self._step_sequences()]
-        if not found and not self._modules:
-            raise ConfigError(
-                f"found no recurrent layer in {type(self._given).__name__}; looked for "
-                f"{_LOOKED_FOR}."
-            )
+        sealed = sealed_in(self._given)
+        self.refused.update(sealed)
+        if not found and not self._modules and (sealed or loss.requires_grad):
+            raise ConfigError(self._nothing(sealed))
+        _check_graph(loss)
         gradients = Gradients(loss, [c for _, _, s in found for c in s.calls])
         passages: list[Passage] = []
         for name, kind, sequence in found:
-            if not any(gradients.reach(call) for call in sequence.calls):
-                self.refused[name] = "no gradient of the loss reaches it: the loss does not use it"
+            reached = _reached(sequence.calls, gradients)
+            if not reached.any():
+                self.refused[name] = _unreached(sequence.calls, gradients)
                 continue
-            chosen = _chosen(sequence.calls[0].rows, rows, seed)
+            chosen = _chosen(reached, rows, seed)
             error = max(call.replay_error for call in sequence.calls)
             join = joined if isinstance(sequence.calls[0], Call) else joined_steps
             try:
@@ -178,6 +183,18 @@ class Watch:
             except Changed as reason:
                 self.refused[name] = str(reason)
         return passages
+
+    def _nothing(self, sealed: dict[str, str]) -> str:
+        """That there is no recurrent layer, and why that may be."""
+        text = f"found no recurrent layer in {type(self._given).__name__}; "
+        if sealed:
+            return text + "; ".join(f"{name} is {why}" for name, why in sealed.items()) + "."
+        if self._strangers:
+            return text + (
+                f"{', '.join(self._strangers)} ran, but is no part of it. Keep layers as "
+                "attributes or in an nn.ModuleList, no plain list, or give the model that has them."
+            )
+        return text + f"looked for {_LOOKED_FOR}."
 
     def schedule(self) -> Schedule:
         """Where in its sequence each call stood; what `resetting` needs of models that step."""
@@ -270,13 +287,14 @@ def _candidates(model: Any, known: dict[int, Any]) -> dict[str, nn.Module]:
         for name, module in model.named_modules()
         if id(module) not in inside
         and not type(module).__module__.startswith(("torch.nn.", "torch._dynamo"))
+        and not is_sealed(module)
         and any(True for _ in module.parameters())
     }
 
 
 def _path(name: str) -> str:
     """A module's name without what torch.compile adds to it."""
-    return name.replace("_orig_mod.", "").removesuffix("_orig_mod")
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def _numbered(name: str, kind: str, apart: list[Carried]) -> list[tuple[str, str, Carried]]:
@@ -299,16 +317,43 @@ def _tensors(results: Any) -> list[Tensor]:
     return [t for part in results for t in _tensors(part)]
 
 
-def _chosen(rows: int, most: int, seed: int) -> Tensor:
-    """Which rows are looked at, in order."""
+def _chosen(reached: Tensor, most: int, seed: int) -> Tensor:
+    """Which rows are looked at, in order; of those that an error reaches. [rows]."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randperm(rows, generator=generator)[:most].sort().values
+    drawn = torch.randperm(len(reached), generator=generator)
+    return drawn[reached.cpu()[drawn]][:most].sort().values
 
 
-def _check_loss(loss: Any) -> None:
+def _reached(calls: Sequence[Call | StepCall], gradients: Gradients) -> Tensor:
+    """The rows that any error comes to. [B]."""
+    found = torch.zeros(calls[0].rows, dtype=torch.bool, device=calls[0].last[0].device)
+    for call in calls:
+        for tensor in call.arrived():
+            gradient = gradients.of(tensor)
+            if gradient is not None:
+                by_rows = gradient if isinstance(call, Call) else by_row(gradient)
+                found |= by_rows.ne(0).any(-1).any(0)  # NaN is not zero
+    return found
+
+
+def _unreached(calls: Sequence[Call | StepCall], gradients: Gradients) -> str:
+    """Why no error comes to a layer."""
+    if not calls[0].rows:
+        return "its batch has no rows"
+    if not any(t.requires_grad for call in calls for t in call.arrived()):
+        return "it ran without gradients (torch.no_grad, or a checkpoint with use_reentrant=True)"
+    if any(gradients.reach(call) for call in calls):
+        return "the gradient of the loss that reaches it is exactly zero"
+    return "no gradient of the loss reaches it: the loss does not use it, or it is detached"
+
+
+def _check_scalar(loss: Any) -> None:
     if not isinstance(loss, Tensor) or loss.numel() != 1:
         what = f"a tensor {list(loss.shape)}" if isinstance(loss, Tensor) else type(loss).__name__
         raise ShapeError(f"the loss is {what}; expected a scalar tensor. Take its mean.")
+
+
+def _check_graph(loss: Tensor) -> None:
     if not loss.requires_grad:
         raise ConfigError(
             "the loss has no graph; compute it from the model's output with gradients enabled "

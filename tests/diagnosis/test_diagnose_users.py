@@ -1,0 +1,309 @@
+"""Models as their users write them: is each diagnosed, left as it was, or refused in one line?"""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from test_diagnose import Loop, at_the_end, everywhere, refused
+from torch import nn
+from torch.autograd import grad
+
+import throughtime as tt
+from throughtime.errors import ConfigError
+
+X = torch.randn(17, 5, 3, generator=torch.Generator().manual_seed(1))
+
+
+class Kept(nn.Module):
+    """A layer that goes on where its last call ended."""
+
+    def __init__(self, *, buffer):
+        super().__init__()
+        self.rnn, self.seen = nn.GRU(3, 6), []
+        if buffer:
+            self.register_buffer("state", None)
+        else:
+            self.state = None
+
+    def forward(self, x):
+        output, state = self.rnn(x, self.state)
+        self.state = state.detach()
+        self.seen.append(len(x))
+        return output, state
+
+
+class Step(nn.Module):
+    """A recurrence of the user's own."""
+
+    def __init__(self):
+        super().__init__()
+        self.on_x, self.on_h = nn.Linear(3, 6), nn.Linear(6, 6)
+
+    def forward(self, x, h=None):
+        return torch.tanh(self.on_x(x) + (0.0 if h is None else self.on_h(h)))
+
+
+class Wrapped(nn.Module):
+    """A layer in a part of a model."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x):
+        return self.rnn(x)
+
+
+def as_plain(found):
+    record = found.record.as_json()
+    return {name: value for name, value in record.items() if name != "elapsed_s"}
+
+
+# --- The same each time -----------------------------------------------------------------------
+
+
+def test_the_same_call_gives_the_same_whatever_was_drawn_before():
+    model = nn.LSTM(3, 6, num_layers=2, dropout=0.5)
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        found.append(as_plain(tt.diagnose(model, X, everywhere)))
+    assert found[0] == found[1]
+    assert as_plain(tt.diagnose(model, X, everywhere, seed=7))["loss"] != found[0]["loss"]
+
+
+@pytest.mark.parametrize("draw", [random.random, np.random.rand], ids=["random", "numpy"])
+def test_a_loss_may_draw_from_python_and_numpy(draw):
+    def forced_at_times(model, x):
+        return everywhere(model, x if draw() < 0.5 else 2 * x) * draw()
+
+    before = random.getstate(), np.random.get_state()[1].copy()  # noqa: NPY002
+    model = nn.GRU(3, 6)
+    first, second = (as_plain(tt.diagnose(model, X, forced_at_times)) for _ in range(2))
+    assert first == second
+    assert random.getstate() == before[0]
+    assert (np.random.get_state()[1] == before[1]).all()  # noqa: NPY002
+
+
+@pytest.mark.parametrize("buffer", [False, True])
+def test_a_model_that_keeps_its_state_starts_from_it_every_time(buffer):
+    model = Kept(buffer=buffer)
+    model(torch.randn(4, 5, 3))
+    state = model.state
+    found = tt.diagnose(model, X, everywhere)
+    want = model.rnn(X, state)[0].square().mean()
+    assert found.record.loss == pytest.approx(want.item(), rel=1e-5)
+    assert model.state is state
+    assert model.seen == [4]
+
+
+# --- Left as it was ---------------------------------------------------------------------------
+
+
+def test_gradients_and_modes_are_left_as_they_were():
+    model = nn.LSTM(3, 6).train()
+    everywhere(model, X).backward()
+    before = [p.grad.clone() for p in model.parameters()]
+
+    def in_evaluation(model, x):
+        model.eval()
+        model.zero_grad()
+        loss = everywhere(model, x)
+        loss.backward(retain_graph=True)
+        return loss
+
+    assert tt.diagnose(model, X, in_evaluation).record.mode == "eval"
+    assert model.training
+    for p, gradient in zip(model.parameters(), before, strict=True):
+        assert torch.equal(p.grad, gradient)
+
+
+def test_a_loss_that_asks_for_gradients_itself():
+    def with_a_penalty(model, x):
+        x = x.clone().requires_grad_()
+        output = model(x)[0]
+        (slope,) = grad(output.sum(), x, create_graph=True)
+        return output.square().mean() + slope.square().mean()
+
+    found = tt.diagnose(tt.LSTM(3, 6), X, with_a_penalty)
+    assert found.record.context.loss[-1] == pytest.approx(found.record.loss)
+
+
+@pytest.mark.parametrize("model", [Loop(Step()), Wrapped(nn.GRU(3, 6)), Loop(nn.LSTMCell(3, 6))])
+def test_a_frozen_model_is_followed_all_the_same(model):
+    learning = tt.diagnose(model, X, everywhere)
+    model.requires_grad_(False)
+    assert as_plain(tt.diagnose(model, X, everywhere)) == as_plain(learning)
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_normalisation_after_the_layer_keeps_what_its_graph_needs():
+    model = nn.Sequential(Wrapped(nn.GRU(3, 6)), nn.BatchNorm1d(17)).eval()
+
+    def loss(model, x):
+        return model[1](model[0](x)[0].transpose(0, 1)).square().mean()
+
+    assert tt.diagnose(model, X, loss).layers[0].error_by_lag[0] > 0.0
+
+
+# --- Where errors are -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1e-32, 1e28])
+def test_the_horizon_does_not_depend_on_the_scale_of_the_loss(scale):
+    model = nn.LSTM(3, 6)
+    plain, scaled = (
+        tt.diagnose(model, X, lambda m, x, by=by: everywhere(m, x) * by).layers[0]
+        for by in (1.0, scale)
+    )
+    assert plain.horizon_steps == scaled.horizon_steps > 0
+    assert [e / scale for e in scaled.error_by_lag] == pytest.approx(plain.error_by_lag, rel=1e-4)
+
+
+def test_rows_that_no_error_comes_to_are_not_looked_at():
+    x = torch.randn(17, 40, 3)
+
+    def of_the_last_two(model, x):
+        return model(x)[0][-1, -2:].square().mean()
+
+    for model in (nn.GRU(3, 6), Loop(Step())):
+        layer = tt.diagnose(model, x, of_the_last_two).layers[0]
+        assert layer.rows == 2
+        assert layer.error_by_lag[0] > 0.0
+
+
+# --- Names ------------------------------------------------------------------------------------
+
+
+def test_a_part_that_is_compiled_keeps_its_name():
+    model = Wrapped(torch.compile(nn.GRU(3, 6), backend="eager"))
+    assert tt.diagnose(model, X, everywhere).layers[0].name == "rnn"
+
+
+def test_a_step_goes_by_its_name():
+    def leaky(x, h):
+        return 0.9 * h + x
+
+    def loss(model, xs):
+        h = torch.zeros(5, 3)
+        for x in xs:
+            h = model(x, h)
+        return h.sum()
+
+    assert tt.diagnose(leaky, X, loss).record.title == "leaky"
+
+
+# --- Refused in one line ----------------------------------------------------------------------
+
+
+def test_weights_that_are_not_there_yet():
+    with torch.device("meta"):
+        model = Wrapped(nn.GRU(3, 6))
+    assert "rnn.weight_ih_l0 are on the meta device" in refused(ConfigError, model, X, everywhere)
+    model = nn.Sequential(nn.GRU(3, 6), nn.LazyLinear(2))
+    assert "1.weight have no shape yet" in refused(ConfigError, model, X, everywhere)
+
+
+@pytest.mark.filterwarnings("ignore")  # torch would have us use other tools for all of these
+def test_what_was_compiled_away_is_named():
+    plain = Wrapped(nn.LSTM(3, 6)).eval()
+    traced = torch.jit.trace(plain, X, check_trace=False)
+    exported = torch.export.export(plain, (X,)).module()
+    quantised = torch.ao.quantization.quantize_dynamic(plain, {nn.LSTM})
+    for model, word in ((traced, "TorchScript"), (exported, "exported"), (quantised, "quantised")):
+        message = refused(ConfigError, model, X, everywhere)
+        assert word in message, message
+        assert "give the module it was made from" in message
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.trace")
+def test_a_part_that_was_compiled_away_is_not_examined():
+    with_both = nn.Sequential(nn.GRU(3, 3), quantised := nn.Module())
+    quantised.inner = torch.jit.trace(nn.Linear(3, 3), X)
+    found = tt.diagnose(with_both, X, lambda m, x: m[1].inner(m[0](x)[0]).sum())
+    assert "TorchScript" in found.record.not_examined["1.inner"]
+
+
+def test_a_layer_that_is_kept_in_a_list():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = [nn.LSTM(3, 6)]
+
+        def forward(self, x):
+            return self.layers[0](x)
+
+    message = refused(ConfigError, Hidden(), X, everywhere)
+    assert "nn.LSTM ran, but is no part of it" in message
+    assert "ModuleList" in message
+
+
+def test_a_step_written_out_in_a_loop():
+    class WrittenOut(Step):
+        def forward(self, xs):
+            h = torch.zeros(5, 6)
+            for x in xs:
+                h = torch.tanh(self.on_x(x) + self.on_h(h))
+            return h.unsqueeze(0), h
+
+    assert "f(x_t, state)" in refused(ConfigError, WrittenOut(), X, at_the_end)
+
+
+def test_a_batch_that_can_be_read_once():
+    message = refused(ConfigError, nn.GRU(3, 6), iter([X]), lambda m, b: everywhere(m, next(b)))
+    assert "next(batch)" in message
+
+
+def test_a_loss_that_trains():
+    model = nn.GRU(3, 6)
+    rule = torch.optim.SGD(model.parameters(), 0.1)
+
+    def step(model, x):
+        rule.zero_grad()
+        loss = everywhere(model, x)
+        loss.backward()
+        rule.step()
+        return loss
+
+    assert "changed weight_ih_l0" in refused(ConfigError, model, X, step)
+
+
+def test_a_loss_that_is_backpropagated_already():
+    def loss(model, x):
+        found = everywhere(model, x)
+        found.backward()
+        return found
+
+    model = nn.GRU(3, 6)
+    assert "backward()" in refused(ConfigError, model, X, loss)
+    assert all(p.grad is None for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("loss", "why"),
+    [
+        (lambda m, x: 0.0 * everywhere(m, x), "exactly zero"),
+        (lambda m, x: m.fc(m.rnn(x)[0].detach()).sum(), "detached"),
+        (lambda m, x: m.fc(torch.no_grad()(m.rnn)(x)[0]).sum(), "no_grad"),
+        (lambda m, x: m.fc(m.rnn(x[:, :0])[0]).sum(), "no rows"),
+    ],
+)
+def test_why_no_error_comes_to_a_layer(loss, why):
+    model = Wrapped(nn.GRU(3, 6))
+    model.fc = nn.Linear(6, 1)
+    message = refused(ConfigError, model, X, loss)
+    assert "rnn: " in message
+    assert why in message
+
+
+def test_a_message_is_one_line():
+    def broken(model, x):
+        raise ValueError("one\n  two.")
+
+    assert "ValueError: one two. Call" in refused(ConfigError, nn.GRU(3, 6), X, broken)
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a"])
+def test_a_seed_is_a_whole_number(seed):
+    assert "seed" in refused(ConfigError, nn.GRU(3, 6), X, everywhere, seed=seed)

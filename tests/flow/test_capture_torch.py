@@ -86,11 +86,12 @@ def gradients(module, results, leaves):
     return torch.autograd.grad(energy(results), wanted, allow_unused=True, retain_graph=True)
 
 
+@pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("how", HOW)
 @pytest.mark.parametrize("case", KINDS, ids=label)
-def test_replays_to_rounding(case, how):
+def test_replays_to_rounding(case, how, training):
     kind, options = case
-    module = kind(I, H, **options).eval()
+    module = kind(I, H, **options).train(training)
     x, hx, _ = inputs_of(module, how, torch.float32)
     own = module(x, hx)
     with watching(module) as watch:

@@ -224,20 +224,24 @@ def test_what_norms_are_clipped_to(package):
         assert watched.monitor.clip_norm == expected
 
 
-def test_an_error_leaves_no_hook_behind(package):
+@pytest.mark.parametrize("after", [3, 5])  # in an update that is read, and in one that is not
+def test_an_error_leaves_no_hook_behind(package, after):
+    def failing(gradient):
+        raise ArithmeticError("when errors have come to the layer already")
+
     def training_step(self, batch, batch_idx):
-        loss = self.loss(batch)
-        if batch_idx == 3:
-            assert hooks_of(self)
-            raise ArithmeticError("in the middle of an update that is read")
-        return loss
+        x, y = batch[0].clone().requires_grad_(), batch[1]
+        if batch_idx == after:
+            assert bool(hooks_of(self)) == (after == 3)
+            x.register_hook(failing)
+        return self.loss((x, y))
 
     watched, model = callback(), made(package, training_step=training_step)
     with pytest.raises(ArithmeticError):
         fitted(package, watched, model=model)
     assert not hooks_of(model)
-    assert [r.update for r in watched.monitor.readings] == [0]
-    assert len(watched.monitor.gradient_norms) == 3
+    assert [r.update for r in watched.monitor.readings] == ([0] if after == 3 else [0, 3])
+    assert len(watched.monitor.gradient_norms) == after
 
 
 def test_a_batch_without_a_loss_is_not_read(package):
@@ -289,17 +293,17 @@ def test_manual_optimisation(package):
 def test_a_fit_goes_on_from_where_it_was(package):
     watched, twice = callback(), trainer(package)
     twice.callbacks.append(watched)
-    model = made(package)
-    twice.fit(model, batches())
+    twice.fit(made(package), batches())
     before = watched.monitor
-    if isinstance(twice, StandInTrainer):
-        twice.fit(model, batches())
-    else:
+    if not isinstance(twice, StandInTrainer):  # which does not count epochs over fits
         twice.fit_loop.max_epochs = 3
-        twice.fit(model, batches())
-    assert watched.monitor is not before
-    assert watched.monitor.readings[0].update == 2 * BATCHES
+    model = made(package, loss=lambda self, batch: self.renamed(batch[0])[0].square().mean())
+    model.renamed = model.rnn
+    del model.rnn
+    twice.fit(model, batches())
     assert before.updates == 2 * BATCHES
+    assert watched.monitor.readings[0].update == 2 * BATCHES
+    assert {name.partition("/")[2] for _, name, _ in model.logged} == {"renamed"}
 
 
 def test_processes_that_are_spawned_get_it(package):

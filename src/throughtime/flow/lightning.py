@@ -82,7 +82,7 @@ class LightningMonitor:
         options = {"clip_norm": _clip_norm(trainer), **self.options, "told": self._told}
         self.monitor = self._gauge = _Gauge(pl_module, **options)
         self._gauge.updates = trainer.global_step
-        self._values, self._norms, self._is_fresh = {}, [], False
+        self._values = {}
 
     def on_train_batch_start(
         self, trainer: Any, _pl_module: nn.Module, _batch: Any, batch_idx: int
@@ -173,8 +173,8 @@ class _Gauge(Monitor):
 
     @property
     def has_heard(self) -> bool:
-        """Whether an error came back to a recurrent layer, or none is listened for."""
-        return self._open is None or any(call.errors for one in self._heard for call in one.calls)
+        """Whether an error came back to a recurrent layer."""
+        return any(call.errors for one in self._heard for call in one.calls)
 
 
 def _values(reading: Reading) -> dict[str, float]:

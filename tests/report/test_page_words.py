@@ -113,7 +113,21 @@ def test_the_text_is_coloured_by_what_counts():
     ])
     assert [s.is_strong for s in found.symbols] == [False] * 4 + [True, False]
     assert found.farthest == 1
-    assert found.rows == {"positions": [2, 5], "shades": [[100, 100], [0, 0, 13, 0, 100]]}
+    assert found.rows == {
+        "positions": [2, 5], "shades": [[100, 100], [0, 0, 13, 0, 100]], "strong": 33.3
+    }  # fmt: skip
+
+
+def test_line_ends_and_tabs_of_a_text_are_seen_and_blanks_are_kept():
+    found = coloured_text({
+        "symbols": ["a", "\n", " ", " ", "\t", "\x00", "b"], "positions": [6],
+        "connectivity": [[0.0] * 6],
+    })  # fmt: skip
+    assert [s.shown for s in found.symbols] == ["a", "⏎\n", " ", " ", "⇥\t", "\ufffd", "b"]
+    page = diagnosis_page(replace(healthy(9, 1), text={
+        "symbols": list("ab"), "positions": [1], "connectivity": [[1.0]],
+    }))  # fmt: skip
+    assert re.findall(r'class="(\w+)">(.)</span>', page) == [("strong", "a"), ("at", "b")]
 
 
 def test_the_graph_shows_the_last_steps_and_then_some_far_ones():
@@ -134,6 +148,69 @@ def test_the_number_on_an_arrow_is_that_of_the_map():
     record = replace(healthy(9, 1), layers=[layer("a", 4, error_map=time_map)])
     assert [a.text for a in unfolded(record).arrows] == ["0", "3.2e-251", "0.1"]
     assert unfolded(record).starts[0][2] == "1"
+
+
+def test_one_reason_for_several_findings_is_said_once(capsys, monkeypatch):
+    why, other = "nobody says how many steps the answer needs", "no loop is known"
+    unknown = {"truncated": other, "forgetting": why, "clipped_always": other, "vanishing": why}
+    record = replace(vanishing(), not_examined=unknown)
+    assert words.not_examined(record) == [
+        ("truncated, clipped always", other), ("forgetting, vanishing", why)
+    ]  # fmt: skip
+    out = shown(record, capsys, monkeypatch)
+    assert out.count(why) == 1
+    assert out.count("not judged") == 1
+    assert said(diagnosis_page(record)).count(why) == 1
+
+
+def test_healthy_is_said_of_what_was_judged_and_needs_no_cure():
+    found = replace(healthy().findings[0], cure="nothing to cure")
+    whole, part = healthy(), replace(healthy(), not_examined={"vanishing": "no lag is known"})
+    assert words.finding(found, whole).title == "healthy"
+    assert words.finding(found, part).title == "healthy, as far as it was judged"
+    assert words.finding(found, whole).compared == "151 steps, 64 needed"
+    assert words.finding(replace(found, threshold=0.0), whole).compared == "151 steps"
+    page = diagnosis_page(replace(whole, findings=[found]))
+    assert "nothing to cure" not in Read(page).text
+    assert 'class="command"' not in page
+
+
+def test_one_of_something_is_no_plural(capsys, monkeypatch):
+    assert [words.counted(n, "steps") for n in (0, 1, 2, 1500)] == [
+        "0 steps", "1 step", "2 steps", "1,500 steps"
+    ]  # fmt: skip
+    one = replace(layer("a", 9, units=1, rows=1, horizon_steps=1, gates=[]), steps=1)
+    wanted = replace(vanishing().needs_lag, steps=1)
+    record = replace(
+        healthy(9, 1), layers=[one], needs_lag=wanted,
+        findings=[replace(healthy().findings[0], value=1.0)],
+    )  # fmt: skip
+    for text in (said(diagnosis_page(record)), shown(record, capsys, monkeypatch)):
+        text = text.replace("layers 1 steps 1 sequences 1 mode", "")  # a name, then its number
+        assert not re.search(r"\b1 (steps|sequences|units|readings|layers|updates)\b", text)
+        assert "1 step" in text
+
+
+def test_one_reading_of_the_gauge_is_no_course_of_training():
+    record = healthy(9, 1)
+    assert "Error by lag over training" in said(diagnosis_page(record))
+    one = replace(record, history=record.history[:1])
+    assert "Error by lag over training" not in said(diagnosis_page(one))
+
+
+def test_reverse_layers_say_how_their_steps_are_counted():
+    record = replace(healthy(9, 1), layers=[layer("rnn", 9), layer("rnn reverse", 9)])
+    assert "as it takes them" in unfolded(record).caption
+    assert "as it takes them" not in unfolded(healthy(9, 2)).caption
+
+
+@pytest.mark.parametrize("name", ["rnn", "encoder.layers.0.recurrent l1 reverse"])
+def test_names_have_the_room_that_numbers_leave(name, capsys, monkeypatch):
+    record = replace(healthy(9, 1), layers=[layer(name, 9, kind="Recurrent(skip(gru))")])
+    out = shown(record, capsys, monkeypatch)
+    row = next(line for line in out.splitlines() if line.startswith(name[:9]))
+    assert len(row) <= 80
+    assert ("Recurrent(skip(gru))" in row) is (name == "rnn")
 
 
 @pytest.mark.parametrize("make", [healthy, vanishing, empty, hostile])

@@ -1,5 +1,7 @@
 """Do pictures draw what was measured into the axes that they are given?"""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -33,12 +35,55 @@ def test_curves_are_what_was_measured():
     ax = axes()
     assert plot_error_by_lag(ONE, ax, needs_lag=7, others={"b": layer("b", 20)}) is ax
     np.testing.assert_array_equal(curve(ax, "measured, median"), ONE.error_by_lag)
-    np.testing.assert_array_equal(curve(ax, "bound"), ONE.bound_by_lag)
+    np.testing.assert_array_equal(curve(ax, "bound, off scale from lag 19"), ONE.bound_by_lag)
     assert len(curve(ax, "b")) == 20
     at = next(line for line in ax.lines if line.get_label() == "needed lag 7 steps")
     assert list(at.get_xdata()) == [7, 7]
     assert ax.get_yscale() == "log"
     assert max(ONE.bound_by_lag) > ax.get_ylim()[1], "a bound must not flatten what was measured"
+
+
+def test_a_bound_that_no_float_has_room_for_says_where_it_left():
+    """A margin around it would overflow, and warn."""
+    one = replace(ONE, bound_by_lag=[ONE.error_by_lag[0] * 1e6**n for n in range(50)])
+    ax = plot_error_by_lag(one, axes())
+    ax.figure.canvas.draw()
+    curve(ax, "bound, off scale from lag 1")
+    inside = replace(ONE, bound_by_lag=ONE.error_high)
+    curve(plot_error_by_lag(inside, axes()), "bound")
+
+
+def test_what_counts_has_whole_ticks():
+    short = layer(
+        "a", 3, error_map=TimeMap([2], [0, 1, 2], [[-2.0, -1.0, 0.0]]), condition_lags=[1, 2],
+        directions_by_lag=[1, 1],
+    )  # fmt: skip
+    drawn = [
+        plot_error_by_lag(short, axes()).xaxis,
+        plot_time_map(short.error_map, axes()).xaxis,
+        plot_time_map(short.error_map, axes()).yaxis,
+        plot_time_constants(layer("a", units=8), axes()).yaxis,
+        plot_directions(short, axes()).yaxis,
+        plot_history(healthy(60, 1).history[:2], axes()).xaxis,
+    ]
+    for axis in drawn:
+        ticks = axis.get_ticklocs()
+        assert len(ticks)
+        assert all(float(tick).is_integer() for tick in ticks)
+    assert plot_time_map(short.error_map, axes()).get_yticks().tolist() == [2]
+
+
+def test_a_curve_of_one_point_is_seen():
+    one = layer("a", 3, weight_by_lag=[0.1, 0.0, 0.0])
+    line = next(c for c in plot_weight_by_lag(one, axes()).lines if "measured" in c.get_label())
+    assert line.get_marker() == "o"
+    assert plot_weight_by_lag(ONE, axes()).lines[0].get_marker() == "None"
+
+
+def test_directions_are_of_those_that_were_followed():
+    ax = plot_directions(layer("a", 50, units=128, lyapunov=[-0.1] * 32), axes())
+    assert ax.get_ylabel() == "directions above 1 %, of 32"
+    assert ax.get_ylim()[1] > max(ONE.directions_by_lag)
 
 
 def test_zeros_are_marked_where_they_are():
@@ -87,7 +132,11 @@ def test_spectrum_and_context_are_those_of_the_record():
     np.testing.assert_array_equal(plot_lyapunov(ONE, axes()).lines[1].get_ydata(), ONE.lyapunov)
     context = healthy().context
     np.testing.assert_array_equal(
-        curve(plot_context_use(context, axes()), "measured"), context.loss
+        curve(plot_context_use(context, axes()), "older states reset"), context.loss
+    )
+    both = replace(context, loss_exchanged=[v + 0.1 for v in context.loss])
+    np.testing.assert_array_equal(
+        curve(plot_context_use(both, axes()), "of another sequence"), both.loss_exchanged
     )
 
 

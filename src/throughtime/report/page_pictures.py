@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from markupsafe import Markup
 
-from throughtime.records.diagnosis import DiagnosisRecord, LayerRecord, TimeMap
+from throughtime.records.diagnosis import ContextUse, DiagnosisRecord, LayerRecord, TimeMap
 from throughtime.report.page_svg import inline_svg
-from throughtime.report.page_words import matching, sample
+from throughtime.report.page_words import counted, matching, sample
 from throughtime.report.pictures import (
     plot_context_use,
     plot_error_by_lag,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "layer_panels", "model_panels"]
 
-_SIZE, _PAIR = (5.4, 3.6), (5.4, 3.0)  # inches
+_SIZE, _PAIR, _STRIP = (4.7, 3.3), (4.7, 2.8), (4.7, 1.8)  # inches
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def model_panels(
             _panel(
                 "context",
                 "What context is used",
-                "The loss when all recurrent layers see the last n steps alone. Where the curve "
-                f"is flat, older steps are not used, whatever gradients arrive. {_size(record)}",
+                f"{_context_caption(context)} Where a curve is flat, older steps are not used, "
+                f"whatever gradients arrive. {_size(record)}",
                 lambda ax: plot_context_use(context, ax, needs_lag=need, others=beside),
             )
         )
@@ -85,6 +85,16 @@ def layer_panels(
         *_spectrum(record, place, beside),
         *_gates(record, place),
     ]
+
+
+def _context_caption(context: ContextUse) -> str:
+    text = "The loss when all recurrent layers see the last n steps alone."
+    if context.loss_exchanged is None:
+        return text
+    return (
+        f"{text} A reset takes away more than the past of a sequence: states of another sequence "
+        "keep what all of them have in common, and the lower curve counts."
+    )
 
 
 _Beside = Mapping[str, LayerRecord]
@@ -144,15 +154,15 @@ def _parts(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
 def _history(record: DiagnosisRecord, place: int) -> list[Panel]:
     layer = record.layers[place]
     kept = [entry for entry in record.history if entry.get("layer") == layer.name]
-    if not has_history(kept, layer.name):
-        return []
+    if len(kept) < 2 or not has_history(kept, layer.name):
+        return []  # one reading is no course
     return [
         _panel(
             f"l{place}-history",
             "Error by lag over training",
             "Colour: the share of the error at the first lag, as a decimal logarithm. Did memory "
             "grow? A horizon beyond the last lag is drawn there. "
-            f"{len(kept):,} records of the monitor.",
+            f"{counted(len(kept), 'readings')} of the gauge.",
             lambda ax: plot_history(kept, ax),
         )
     ]
@@ -175,9 +185,11 @@ def _maps(record: DiagnosisRecord, place: int) -> list[Panel]:
                 _panel(
                     f"l{place}-{name}",
                     title,
-                    f"{len(which.t):,} steps t, {len(which.k):,} steps k, as a decimal logarithm. "
+                    f"{counted(len(which.t), 'steps')} t at which an error enters, "
+                    f"{counted(len(which.k), 'steps')} k, as a decimal logarithm. "
                     f"Blank: k lies after t, or nothing arrives. {sample(layer)}",
                     _map_drawer(which, what),
+                    _SIZE if len(which.t) > 1 else _STRIP,
                 )
             )
     return found
@@ -205,7 +217,8 @@ def _spectrum(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Pane
                 f"l{place}-condition",
                 "Rank of long products",
                 "Left: the largest over the smallest singular value that was followed. Right: the "
-                f"directions in which an error still comes back. {sample(layer)}",
+                f"directions in which an error still comes back, of {_followed(layer)}. "
+                f"{sample(layer)}",
                 lambda ax: plot_condition(layer, ax),
                 lambda ax: plot_directions(layer, ax),
             )
@@ -231,7 +244,7 @@ def _gates(record: DiagnosisRecord, place: int) -> list[Panel]:
                 f"l{place}-gates",
                 "Gates: saturation and activation",
                 "Left: activations within 0.02 of a bound, where gradients die. Right: the median "
-                f"and 10 to 90 % over {layer.units:,} units of state. {sample(layer)}",
+                f"and 10 to 90 % over the units of a gate. {sample(layer)}",
                 lambda ax: plot_saturation(layer, ax),
                 lambda ax: plot_gate_ranges(layer, ax),
             )
@@ -239,11 +252,22 @@ def _gates(record: DiagnosisRecord, place: int) -> list[Panel]:
     return found
 
 
-def _panel(name: str, title: str, caption: str, draw: Callable[["Axes"], object]) -> Panel:
+def _followed(layer: LayerRecord) -> str:
+    """How many directions were followed, of all."""
+    return f"the {len(layer.lyapunov):,} that were followed, of {layer.units:,}"
+
+
+def _panel(
+    name: str,
+    title: str,
+    caption: str,
+    draw: Callable[["Axes"], object],
+    size: tuple[float, float] = _SIZE,
+) -> Panel:
     def one(figure: "Figure") -> None:
         draw(figure.subplots())
 
-    return Panel(inline_svg(one, f"{title}. {caption}", name, _SIZE), title, caption)
+    return Panel(inline_svg(one, f"{title}. {caption}", name, size), title, caption)
 
 
 def _pair(

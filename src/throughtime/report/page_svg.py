@@ -23,7 +23,7 @@ _SETTINGS: Any = {
     "svg.hashsalt": "throughtime",
     "svg.fonttype": "none",
     "path.simplify_threshold": 0.3,  # of a pixel
-    "font.size": 9,
+    "font.size": 8.5,
     "text.parse_math": False,  # a layer may be called "$x$"
     "text.color": _INK,
     "axes.labelcolor": _INK,
@@ -40,11 +40,11 @@ _SETTINGS: Any = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "legend.fontsize": 8,
+    "legend.fontsize": 7.5,
 }
 _METADATA: Any = {"Date": None, "Creator": None, "Format": None, "Type": None}
 _LONG = 1000  # characters of a path
-_LETTERS_A_LINE = 92  # that fit below a picture, beside each other
+_LETTERS_A_LINE = 80  # that fit below a picture, beside each other
 
 
 def inline_svg(

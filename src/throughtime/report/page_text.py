@@ -28,16 +28,14 @@ class ColouredText:
         symbols: All symbols.
         position: Which prediction the colours are of.
         farthest: How far back the farthest symbol with 1 % or more lies; None if there is none.
-        rows: {"positions": [...], "shades": [[...], ...]}: shades from 0 to 100 over the symbols
-            before each position.
-        strong_from: The shade, of 100, from which a symbol has 1 % or more.
+        rows: {"positions": [...], "shades": [[...], ...], "strong": ...}: shades from 0 to 100 over
+            the symbols before each position, and the shade from which a symbol has 1 % or more.
     """
 
     symbols: list[Symbol]
     position: int
     farthest: int | None
     rows: dict[str, Any]
-    strong_from: float
 
 
 def coloured_text(text: Mapping[str, Any] | None) -> ColouredText | None:
@@ -63,8 +61,8 @@ def coloured_text(text: Mapping[str, Any] | None) -> ColouredText | None:
         {
             "positions": [text["positions"][i] for i in order],
             "shades": [[round(100 * shade) for shade in shades[i]] for i in order],
+            "strong": round(100 * strong_from, 1),
         },
-        100 * strong_from,
     )
 
 
@@ -80,9 +78,9 @@ def _shades(row: Sequence[float | None]) -> list[float]:
 
 
 def _shown(symbol: Any) -> str:
-    """A symbol as it can be seen: line ends stay, marked; what is not printable is replaced."""
+    """A symbol as it can be seen: line ends and tabs stay, marked; other signs are replaced."""
     text = str(symbol)
     shown = "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text
+        c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text
     )
-    return shown.replace("\n", "⏎\n")
+    return shown.replace("\n", "⏎\n").replace("\t", "⇥\t")

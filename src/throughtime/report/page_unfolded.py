@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from throughtime.records.diagnosis import DiagnosisRecord, LayerRecord
+from throughtime.report.page_words import counted
 
 __all__ = ["Arrow", "Box", "Unfolded", "unfolded"]
 
@@ -12,7 +13,7 @@ _FAR = 5  # further ones, farther and farther apart
 _ROWS = 6  # layers
 _CLASSES = 5  # of colours, two decades each
 _WIDTH, _HEIGHT, _BOX_W, _BOX_H = 96, 112, 52, 34
-_LEFT, _TOP = 118, 78
+_LEFT, _TOP = 126, 78
 
 
 @dataclass(frozen=True)
@@ -104,17 +105,20 @@ def unfolded(record: DiagnosisRecord) -> Unfolded | None:
         [(_x(i) + _BOX_W / 2, f"{step:,}") for i, step in enumerate(steps)],
         rows,
         len(layers) - len(drawn),
-        _caption(drawn[0], last),
+        _caption(drawn, last),
     )
 
 
-def _caption(layer: LayerRecord, last: int) -> str:
-    return (
-        f"The error starts at step {last:,} and comes back to the left. Below each box: "
-        "||dE_t/ds_k||, the median over "
-        f"{layer.rows:,} sequences; width and colour of an arrow go by its decimal logarithm, "
-        "relative to the step at which the error starts."
+def _caption(layers: list[LayerRecord], last: int) -> str:
+    text = (
+        f"The error starts at step {last:,} and comes back to the left. On an arrow: "
+        "||dE_t/ds_k|| at the step that it points to, loss a unit of state, the median over "
+        f"{counted(layers[0].rows, 'sequences')}; its width and colour go by the decimal "
+        "logarithm, relative to the step at which the error starts."
     )
+    if any(layer.name.endswith(" reverse") for layer in layers):
+        text += " A reverse layer's steps are counted as it takes them, from the last input on."
+    return text
 
 
 def _last_row(layer: LayerRecord) -> dict[int, float | None]:
@@ -191,4 +195,4 @@ def _power(log10: float) -> str:
 
 
 def _clipped(name: str) -> str:
-    return name if len(name) <= 16 else "…" + name[-15:]
+    return name if len(name) <= 18 else "…" + name[-17:]

@@ -9,11 +9,13 @@ from throughtime.records.diagnosis import DiagnosisRecord, Finding, LayerRecord
 
 __all__ = [
     "Said",
+    "counted",
     "differences",
     "facts",
     "finding",
     "gate_table",
     "horizon",
+    "horizon_in_steps",
     "layer_facts",
     "layer_table",
     "matching",
@@ -26,6 +28,7 @@ __all__ = [
 ]
 
 _NOTHING = "-"
+_NO_CURE = "nothing to cure"
 
 
 @dataclass(frozen=True)
@@ -58,24 +61,39 @@ def horizon(layer: LayerRecord) -> str:
     return f"{'≥ ' if layer.is_horizon_beyond else ''}{layer.horizon_steps:,}"
 
 
-def finding(found: Finding) -> Said:
-    """A finding in words."""
+def horizon_in_steps(layer: LayerRecord) -> str:
+    """How far back the layer learns, with the unit."""
+    at_least = "≥ " if layer.is_horizon_beyond else ""
+    return at_least + counted(layer.horizon_steps, "steps")
+
+
+def finding(found: Finding, record: DiagnosisRecord) -> Said:
+    """A finding in words; "healthy" is said of no more than was judged."""
     healthy = found.code == "healthy"
-    value, threshold, unit = found.value, found.threshold, found.unit
-    if unit.startswith("share of "):
-        compared = f"{share(value)} {unit.removeprefix('share ')}, threshold {share(threshold)}"
-    else:
-        compared = f"{number(value)} {unit}, threshold {number(threshold)}"
+    title = found.code.replace("_", " ")
+    if healthy and record.not_examined:
+        title += ", as far as it was judged"
     return Said(
         found.code,
-        found.code.replace("_", " "),
+        title,
         found.layer,
-        compared,
+        _compared(found),
         found.sentence,
-        found.cure,
+        "" if healthy and found.cure == _NO_CURE else found.cure,
         found.falsify,
         healthy,
     )
+
+
+def _compared(found: Finding) -> str:
+    """The number that triggered a finding, and what it was compared with."""
+    value, threshold, unit = found.value, found.threshold, found.unit
+    if unit.startswith("share of "):
+        return f"{share(value)} {unit.removeprefix('share ')}, threshold {share(threshold)}"
+    if found.code == "healthy":
+        needed = f", {number(threshold)} needed" if threshold else ""
+        return f"{counted(value, unit)}{needed}"
+    return f"{counted(value, unit)}, threshold {number(threshold)}"
 
 
 def facts(record: DiagnosisRecord) -> list[tuple[str, str]]:
@@ -91,15 +109,18 @@ def facts(record: DiagnosisRecord) -> list[tuple[str, str]]:
     ]
     if record.needs_lag is not None:
         need = record.needs_lag
-        found.append(("needed lag", f"{need.steps:,} steps, says {need.source}"))
+        found.append(("needed lag", f"{counted(need.steps, 'steps')}, says {need.source}"))
     if record.training is not None:
         found.append(("training", _training(record)))
     return [*found, ("took", f"{record.elapsed_s:.1f} s")]
 
 
 def not_examined(record: DiagnosisRecord) -> list[tuple[str, str]]:
-    """What could not be judged, and why not."""
-    return [(code.replace("_", " "), why) for code, why in record.not_examined.items()]
+    """What could not be judged, and why not: a reason each, with all that it is the reason of."""
+    codes: dict[str, list[str]] = {}
+    for code, why in record.not_examined.items():
+        codes.setdefault(why, []).append(code.replace("_", " "))
+    return [(", ".join(names), why) for why, names in codes.items()]
 
 
 def names(records: Sequence[DiagnosisRecord]) -> list[str]:
@@ -114,9 +135,8 @@ def names(records: Sequence[DiagnosisRecord]) -> list[str]:
 def layer_facts(layer: LayerRecord) -> str:
     """One line about a layer."""
     return (
-        f"{layer.kind}, {layer.units:,} units of state ({', '.join(layer.states)}). "
-        f"{sample(layer)} "
-        f"Replay error {number(layer.replay_error, 2)}"
+        f"{layer.kind}, {counted(layer.units, 'units')} of state ({', '.join(layer.states)}). "
+        f"{sample(layer)} Replay error {number(layer.replay_error, 2)}."
     )
 
 
@@ -202,11 +222,13 @@ def differences(record: DiagnosisRecord, others: Mapping[str, DiagnosisRecord]) 
 
 def sample(layer: LayerRecord) -> str:
     """Of how many sequences and steps a picture of a layer is made."""
-    return f"{_count(layer.rows, 'sequence')} of {_count(layer.steps, 'step')}."
+    return f"{counted(layer.rows, 'sequences')} of {counted(layer.steps, 'steps')}."
 
 
-def _count(many: int, what: str) -> str:
-    return f"{many:,} {what}{'' if many == 1 else 's'}"
+def counted(many: float | None, what: str) -> str:
+    """So many of what is named in the plural: "1 step", "2 steps"; other units stay as they are."""
+    one = many == 1 and what.endswith("s")
+    return f"{number(many)} {what[:-1] if one else what}"
 
 
 def matching(record: DiagnosisRecord, place: int, name: str) -> LayerRecord | None:
@@ -231,13 +253,15 @@ def _training(record: DiagnosisRecord) -> str:
     parts = []
     if known.window_steps is not None:
         carried = {True: ", state carried", False: ", state not carried", None: ""}
-        parts.append(f"windows of {known.window_steps:,} steps{carried[known.state_carried]}")
+        steps = counted(known.window_steps, "steps")
+        parts.append(f"windows of {steps}{carried[known.state_carried]}")
     else:
         parts.append("whole sequences")
     if known.clip_norm:
-        parts.append(f"clipped to a joint norm of {number(known.clip_norm)}")
-    if known.clipped_share is not None:
-        parts.append(f"{known.clipped_share:.0%} of {known.updates:,} updates were")
+        clip = f"gradients clipped at the joint norm {number(known.clip_norm)}"
+        if known.clipped_share is not None:
+            clip += f" ({known.clipped_share:.0%} of {counted(known.updates, 'updates')})"
+        parts.append(clip)
     if known.median_norm is not None:
         parts.append(f"median norm {number(known.median_norm)}")
     return ", ".join(parts)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from throughtime.records.diagnosis import ContextUse, LayerRecord
+from throughtime.report.page_words import counted, horizon_in_steps
 from throughtime.report.pictures_style import (
     BLUE,
     COLOURS,
@@ -22,6 +23,7 @@ from throughtime.report.pictures_style import (
     logarithmic,
     positive,
     short,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -31,6 +33,7 @@ __all__ = ["plot_context_use", "plot_error_by_lag", "plot_path_share", "plot_wei
 
 _SHARE_OF_HORIZON = 0.01  # records.diagnosis.LayerRecord.horizon_steps
 _MOST_OUTLINE = 400
+_FEW = 3  # points
 _NONE: Mapping[str, LayerRecord] = {}
 
 
@@ -59,7 +62,7 @@ def plot_error_by_lag(
         positive(v) for v in (layer.error_by_lag, layer.error_low, layer.error_high)
     )
     _band(ax, low, high)
-    _ = ax.plot(error, color=BLUE, linewidth=1.8, label=label, zorder=3)
+    _own(ax, error, label)
     drawn = [error, low, high]
     for place, (name, other) in enumerate(others.items(), 1):
         drawn.append(_line(ax, positive(other.error_by_lag), place, name))
@@ -68,10 +71,8 @@ def plot_error_by_lag(
         drawn += [[error[0] * _SHARE_OF_HORIZON]]
         at = error[0] * _SHARE_OF_HORIZON
         _ = ax.axhline(at, color=GREY, linewidth=0.9, linestyle="dotted", label="1 % of lag 0")
-    bound = positive(layer.bound_by_lag)
-    if np.isfinite(bound).any():
-        _ = ax.plot(bound, color=VERMILION, linewidth=1.2, linestyle="dashed", label="bound")
     logarithmic(ax, "y", drawn, room=2.0)
+    _bound(ax, positive(layer.bound_by_lag))
     _mark_horizon(ax, layer)
     _mark_need(ax, needs_lag)
     _lags(ax, "||dE_t / ds_(t-L)||\nloss a unit of state")
@@ -89,7 +90,7 @@ def plot_weight_by_lag(
     """Draw the norm of what each lag adds to dE/dW; arguments as in `plot_error_by_lag`."""
     ax = axes_or_new(ax)
     own = positive(layer.weight_by_lag)
-    _ = ax.plot(own, color=BLUE, linewidth=1.8, label=label)
+    _own(ax, own, label)
     drawn = [own]
     for place, (name, other) in enumerate(others.items(), 1):
         drawn.append(_line(ax, positive(other.weight_by_lag), place, name))
@@ -124,15 +125,24 @@ def plot_context_use(
     ax: "Axes | None" = None,
     *,
     needs_lag: int | None = None,
-    label: str = "measured",
+    label: str = "older states reset",
     others: Mapping[str, ContextUse] | None = None,
 ) -> "Axes":
-    """Draw the user's own loss over the number of steps that the recurrent layers may see."""
+    """Draw the user's own loss over the number of steps that the recurrent layers may see.
+
+    Once more for states that are not reset but come from another sequence, where that was tried.
+    """
     ax = axes_or_new(ax)
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     loss = finite(context.loss)
     _ = ax.plot(context.steps, loss, color=BLUE, marker="o", markersize=4, label=label)
+    exchanged = finite(context.loss_exchanged or [])
+    if np.isfinite(exchanged).any():
+        _ = ax.plot(
+            context.steps, exchanged, color=GREY, marker="s", markersize=3.5, linestyle="dashed",
+            label="of another sequence",
+        )  # fmt: skip
     steps = set(context.steps)
     for place, (name, other) in enumerate((others or {}).items(), 1):
         _line(ax, finite(other.loss), place, name, other.steps)
@@ -142,7 +152,7 @@ def plot_context_use(
             loss[-1], color=GREY, linewidth=0.9, linestyle="dotted", label="everything visible"
         )
     if context.uses_steps is not None:
-        _mark(ax, context.uses_steps, f"uses {context.uses_steps:,} steps", BLUE)
+        _mark(ax, context.uses_steps, f"uses {counted(context.uses_steps, 'steps')}", BLUE)
     _mark_need(ax, needs_lag)
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_locator(FixedLocator(_thinned(sorted(steps))))
@@ -160,9 +170,27 @@ def _thinned(values: list[int], most: int = 8) -> list[int]:
     return values[::-1][:: max(1, every)][::-1]
 
 
+def _own(ax: "Axes", values: np.ndarray, label: str) -> None:
+    """The curve that a picture is about; a few points are marked, since one makes no line."""
+    few = np.isfinite(values).sum() <= _FEW
+    _ = ax.plot(
+        values, color=BLUE, linewidth=1.8, label=label, zorder=3,
+        marker="o" if few else None, markersize=4,
+    )  # fmt: skip
+
+
+def _bound(ax: "Axes", bound: np.ndarray) -> None:
+    """What no error can exceed; the legend says from where on it lies above the picture."""
+    if not np.isfinite(bound).any():
+        return
+    above = np.flatnonzero(bound > ax.get_ylim()[1])
+    said = f"bound, off scale from lag {above[0]:,}" if above.size else "bound"
+    _ = ax.plot(bound, color=VERMILION, linewidth=1.2, linestyle="dashed", label=said)
+
+
 def _band(ax: "Axes", low: np.ndarray, high: np.ndarray) -> None:
     both = np.isfinite(low) & np.isfinite(high)
-    if both.any():
+    if both.any() and (low[both] < high[both]).any():
         every = -(-len(low) // _MOST_OUTLINE)  # finer than a pixel; an outline keeps every point
         lags = np.arange(len(low))[::every]
         _ = ax.fill_between(
@@ -192,6 +220,7 @@ def _line(
 def _lags(ax: "Axes", what: str) -> None:
     ax.set_xlabel("lag L, steps back")
     ax.set_ylabel(what)
+    whole(ax, "x")
     ax.set_xlim(left=0)
     _ = ax.legend()
 
@@ -209,13 +238,12 @@ def _mark_zeros(ax: "Axes", values: list[float]) -> None:
 
 
 def _mark_horizon(ax: "Axes", layer: LayerRecord) -> None:
-    said = f"horizon {'≥ ' if layer.is_horizon_beyond else ''}{layer.horizon_steps:,} steps"
-    _mark(ax, layer.horizon_steps, said, BLUE)
+    _mark(ax, layer.horizon_steps, f"horizon {horizon_in_steps(layer)}", BLUE)
 
 
 def _mark_need(ax: "Axes", needs_lag: int | None) -> None:
     if needs_lag is not None:
-        _mark(ax, needs_lag, f"needed lag {needs_lag:,} steps", VERMILION)
+        _mark(ax, needs_lag, f"needed lag {counted(needs_lag, 'steps')}", VERMILION)
 
 
 def _mark(ax: "Axes", at: float, said: str, colour: str) -> None:

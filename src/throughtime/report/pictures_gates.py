@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from throughtime.records.diagnosis import GateRecord, LayerRecord
+from throughtime.report.page_words import counted
 from throughtime.report.pictures_style import (
     BLUE,
     COLOURS,
@@ -14,6 +15,7 @@ from throughtime.report.pictures_style import (
     logarithmic,
     positive,
     short,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +52,7 @@ def plot_time_constants(
     bins = np.geomspace(low / 1.2, high * 1.2, _BINS)
     for place, (name, values) in enumerate(found.items()):
         without = int((~np.isfinite(values)).sum())
-        said = f"gate {short(name)}, {len(values):,} units"
+        said = f"gate {short(name)}, {counted(len(values), 'units')}"
         said += f", {without:,} without a finite one" if without else ""
         _ = ax.hist(
             values[np.isfinite(values)], bins.tolist(), color=COLOURS[place % len(COLOURS)],
@@ -59,10 +61,11 @@ def plot_time_constants(
     if needs_lag is not None:
         _ = ax.axvline(
             needs_lag, color=VERMILION, linestyle=(0, (6, 2, 1, 2)),
-            label=f"needed lag {needs_lag:,} steps",
+            label=f"needed lag {counted(needs_lag, 'steps')}",
         )  # fmt: skip
     logarithmic(ax, "x", [seen, [float(needs_lag or low)]], room=1.4)
     ax.set_xlabel("time constant, steps")
+    whole(ax, "y")
     ax.set_ylabel("units")
     _ = ax.legend()
     return ax

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from throughtime.records.diagnosis import TimeMap
-from throughtime.report.pictures_style import VERMILION, axes_or_new, finite, positive
+from throughtime.report.pictures_style import VERMILION, axes_or_new, finite, positive, whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -15,6 +15,7 @@ __all__ = ["has_history", "plot_history", "plot_time_map"]
 
 _COLOURS = "cividis"  # made for people who see fewer colours
 _MOST_DECADES = 16.0
+_FEW = 6  # rows, each with a tick of its own
 
 
 def plot_time_map(
@@ -35,6 +36,11 @@ def plot_time_map(
         len(time_map.t), len(time_map.k)
     )
     _heat(ax, _edges(time_map.k), _edges(time_map.t), values, f"log10 of {what}")
+    whole(ax, "x")
+    if len(time_map.t) <= _FEW:
+        ax.set_yticks(time_map.t)
+    else:
+        whole(ax, "y")
     ax.set_xlabel("step k that it reaches")
     ax.set_ylabel("step t of the error")
     return ax
@@ -59,6 +65,7 @@ def plot_history(
         errors = positive(entry["error_at_lags"])
         for lag, error in zip(entry["lags"], errors, strict=True):
             values[lags.index(lag), updates.index(entry["update"])] = np.log10(error / errors[0])
+    whole(ax, "x")
     _heat(ax, _edges(updates), np.arange(len(lags) + 1) - 0.5, values, "log10 of the share")
     known = [e for e in kept if e.get("horizon_steps") is not None]
     at = np.interp([e["horizon_steps"] for e in known], lags, np.arange(len(lags)))
@@ -67,6 +74,8 @@ def plot_history(
         [e["update"] for e in known], at, color=VERMILION, linewidth=2, marker=marker,
         label="horizon (1 %)",
     )  # fmt: skip
+    if updates:
+        ax.set_xlim(left=updates[0])  # half a cell would lie before training
     ax.set_yticks(range(len(lags)), [f"{lag:,}" for lag in lags])
     ax.set_xlabel("updates")
     ax.set_ylabel("lag, steps back")

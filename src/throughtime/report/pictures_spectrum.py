@@ -14,6 +14,7 @@ from throughtime.report.pictures_style import (
     axes_or_new,
     finite,
     short,
+    whole,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def plot_lyapunov(
             np.arange(1, len(values) + 1), values, color=COLOURS[place % len(COLOURS)],
             marker=MARKERS[place % len(MARKERS)], markersize=3.5, linewidth=1.0, label=short(name),
         )  # fmt: skip
-    _whole(ax, "x")
+    whole(ax, "x")
+    ax.set_xlim(left=0.5)
     ax.set_xlabel("index i, largest first")
     ax.set_ylabel("exponent λ_i, nats a step")
     _ = ax.legend()
@@ -80,9 +82,10 @@ def plot_directions(layer: LayerRecord, ax: "Axes | None" = None) -> "Axes":
     _ = ax.plot(layer.condition_lags, layer.directions_by_lag, color=BLUE, marker="o", markersize=4)
     ax.set_xscale("log", base=2)
     _steps(ax, layer.condition_lags)
-    ax.set_ylim(0, None)
-    _whole(ax, "y")
-    ax.set_ylabel(f"directions above 1 %, of {layer.units:,}")
+    ax.set_ylim(0, 1.08 * max([1, *layer.directions_by_lag]))
+    whole(ax, "y")
+    # No more than those that were followed, as many as there are exponents, can be counted.
+    ax.set_ylabel(f"directions above 1 %, of {len(layer.lyapunov) or layer.units:,}")
     return ax
 
 
@@ -94,9 +97,3 @@ def _steps(ax: "Axes", lags: list[int]) -> None:
     ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xlabel("lag, steps back")
-
-
-def _whole(ax: "Axes", which: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    getattr(ax, f"{which}axis").set_major_locator(MaxNLocator(8, integer=True))

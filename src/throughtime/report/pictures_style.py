@@ -22,6 +22,7 @@ __all__ = [
     "positive",
     "power_of_ten",
     "short",
+    "whole",
 ]
 
 # Okabe & Ito 2008: told apart by people who see fewer colours, in print too with the markers.
@@ -64,6 +65,19 @@ def short(text: str, most: int = _LONGEST_LABEL) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
+def whole(axis: "Axes", which: str, most: int = 8) -> None:
+    """Give an axis that counts no ticks between whole numbers.
+
+    Args:
+        axis: The axes.
+        which: "x" or "y".
+        most: Ticks at most, less one.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    getattr(axis, f"{which}axis").set_major_locator(MaxNLocator(most, integer=True))
+
+
 def power_of_ten(value: float, _: int | None = None) -> str:
     """A tick of a logarithmic axis, without a formula: user names must never be read as one."""
     if not value > 0:
@@ -89,11 +103,12 @@ def logarithmic(
 
     joined = np.concatenate([np.ravel(v) for v in values] or [np.array([])])
     joined = joined[np.isfinite(joined) & (joined > 0)]
-    getattr(axis, f"set_{which}scale")("log")
     if joined.size:
+        # First, which ends autoscaling: a margin around a bound of 1e300 is more than a float.
         high = joined.max()
         low = max(joined.min(), high * 10.0**-_MOST_DECADES)
         getattr(axis, f"set_{which}lim")(low / room, high * room)
+    getattr(axis, f"set_{which}scale")("log")
     side = getattr(axis, f"{which}axis")
     side.set_major_locator(LogLocator(10, numticks=8))
     side.set_major_formatter(FuncFormatter(power_of_ten))

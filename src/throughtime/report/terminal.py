@@ -14,6 +14,7 @@ __all__ = ["chart", "show"]
 
 _CURVES = 3  # layers whose error by lag is drawn
 _WIDTH, _HEIGHT, _MOST_DECADES = 60, 6, 12.0
+_MOST_COLUMNS = 80
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _PLAIN = {**dict(zip(_BLOCKS, "  ..::###", strict=True)), "▲": "^", "△": "!"}
 _SPELLED = str.maketrans({
@@ -29,16 +30,23 @@ def show(record: DiagnosisRecord, screen: Lines) -> None:
     screen.line(say(printable(record.title)), "bold")
     screen.facts([(name, say(printable(value))) for name, value in words.facts(record)])
     screen.line()
-    for said in map(words.finding, record.findings):
-        _show_finding(said, screen)
+    for found in record.findings:
+        _show_finding(words.finding(found, record), screen)
     unknown = words.not_examined(record)
+    for place, (codes, why) in enumerate(unknown):
+        screen.facts([("" if place else "not judged", say(printable(f"{codes}: {why}")))])
     if unknown:
-        screen.facts([("not judged", say(printable(f"{code}: {why}"))) for code, why in unknown])
         screen.line()
     if record.layers:
-        screen.console.print(_table(record, screen))
+        width = min(_MOST_COLUMNS, screen.console.width)
+        screen.console.print(_table(record, screen, width), width=width)
     for layer in record.layers[:_CURVES]:
         _show_curve(layer, record, screen)
+    hidden = len(record.layers) - _CURVES
+    if hidden > 0:
+        screen.line()
+        screen.line(f"{words.counted(hidden, 'more layers')} in the report", "dim")
+    screen.line()
 
 
 def _show_finding(said: words.Said, screen: Lines) -> None:
@@ -62,25 +70,36 @@ def _command(cure: str) -> str:
     return cure if quoted or not cure.startswith("throughtime ") else shell_command(cure.split())
 
 
-def _table(record: DiagnosisRecord, screen: Lines) -> Table:
+def _table(record: DiagnosisRecord, screen: Lines, width: int) -> Table:
+    """The names of layers and of their kinds share what the numbers leave of a line."""
     say = _speller(screen)
-    table = Table(box=None, pad_edge=False, width=min(80, screen.console.width))
-    for place, name in enumerate(_HEADS):
-        ratio, justify = (1, "left") if place < 2 else (None, "right")
-        table.add_column(say(name), ratio=ratio, justify=justify, no_wrap=True, overflow="ellipsis")
-    for layer in record.layers:
-        cells = (
-            _cut(layer.name, 400),
-            _cut(layer.kind, 400),
-            words.horizon(layer),
-            words.number(layer.lyapunov[0]) if layer.lyapunov else "-",
-            words.number(layer.growth_per_step),
-            words.share(layer.saturated_share),
-            words.share(layer.dead_share),
-            words.number(layer.replay_error, 2),
-        )
-        table.add_row(*(Text(say(cell)) for cell in cells))
+    rows = [list(map(say, row)) for row in [_HEADS, *map(_cells, record.layers)]]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    left = width - sum(widths[2:]) - 2 * (len(widths) - 1)
+    kind = max(left // 2, left - widths[0])
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, name in enumerate(rows[0]):
+        most = (max(1, left - min(widths[1], kind)), max(1, kind))[place] if place < 2 else None
+        table.add_column(
+            name, justify="left" if place < 2 else "right", no_wrap=True, max_width=most,
+            overflow="ellipsis" if _speaks_utf8(screen) else "crop",
+        )  # fmt: skip
+    for row in rows[1:]:
+        table.add_row(*map(Text, row))
     return table
+
+
+def _cells(layer: LayerRecord) -> tuple[str, ...]:
+    return (
+        _cut(layer.name, 400),
+        _cut(layer.kind, 400),
+        words.horizon(layer),
+        words.number(layer.lyapunov[0]) if layer.lyapunov else "-",
+        words.number(layer.growth_per_step),
+        words.share(layer.saturated_share),
+        words.share(layer.dead_share),
+        words.number(layer.replay_error, 2),
+    )
 
 
 def _show_curve(layer: LayerRecord, record: DiagnosisRecord, screen: Lines) -> None:
@@ -115,8 +134,8 @@ def chart(layer: LayerRecord, needs_lag: int | None, *, is_plain: bool) -> Itera
     marks = [" "] * width
     said = []
     for lag, mark, name in (
-        (needs_lag, "△", f"needed lag {needs_lag:,} steps" if needs_lag is not None else ""),
-        (layer.horizon_steps, "▲", f"horizon {words.horizon(layer)} steps"),
+        (needs_lag, "△", f"needed lag {words.counted(needs_lag, 'steps')}"),
+        (layer.horizon_steps, "▲", f"horizon {words.horizon_in_steps(layer)}"),
     ):
         if lag is not None:
             if lag < lags:

@@ -1,6 +1,9 @@
 """Models as their users write them: is each diagnosed, left as it was, or refused in one line?"""
 
+import copy
+import json
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -307,3 +310,104 @@ def test_a_message_is_one_line():
 @pytest.mark.parametrize("seed", [-1, 1.5, "a"])
 def test_a_seed_is_a_whole_number(seed):
     assert "seed" in refused(ConfigError, nn.GRU(3, 6), X, everywhere, seed=seed)
+
+
+# --- Called from anywhere ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", [Wrapped(nn.LSTM(3, 6)), Wrapped(tt.LSTM(3, 6)), Loop(Step())])
+def test_the_callers_inference_mode_changes_nothing(model):
+    want = as_plain(tt.diagnose(model, X, everywhere))
+    with torch.inference_mode():
+        assert as_plain(tt.diagnose(model, X, everywhere)) == want
+    with torch.no_grad():
+        assert as_plain(tt.diagnose(model, X, everywhere)) == want
+
+
+def test_the_callers_autocast_is_for_the_loss_alone():
+    model = nn.GRU(3, 6)
+
+    def in_half(model, x):
+        with torch.autocast("cpu", torch.bfloat16):
+            return everywhere(model, x)
+
+    want = as_plain(tt.diagnose(model, X, in_half))
+    with torch.autocast("cpu", torch.bfloat16):
+        assert as_plain(tt.diagnose(model, X, everywhere)) == want
+
+
+def test_threads_take_turns():
+    def work(model):
+        found.append(as_plain(tt.diagnose(model, X, everywhere)))
+
+    model = nn.LSTM(3, 6, num_layers=2, dropout=0.5)
+    models = [copy.deepcopy(model) for _ in range(4)]
+    forward, found = nn.LSTM.forward, []
+    threads = [threading.Thread(target=work, args=[m]) for m in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert nn.LSTM.forward is forward
+    assert len(found) == 4
+    assert all(one == found[0] for one in found)
+
+
+class Straight(torch.autograd.Function):
+    """A threshold whose gradient looks at its numbers, which no batch of them can do."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x.sign()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        (x,) = ctx.saved_tensors
+        largest = gradient.abs().max().item()
+        return gradient.clamp(-largest, largest) * (x.abs() < 1.0)
+
+
+class Spiking(Step):
+    def forward(self, x, h=None):
+        h = super().forward(x, h)
+        return h + 0.5 * Straight.apply(h)
+
+
+def test_a_backward_pass_of_the_users_own():
+    model = Loop(Spiking())
+    layer = tt.diagnose(model, X, at_the_end).layers[0]
+    states, h = [], None
+    for x in X:
+        h = model.cell(x, h)
+        h.retain_grad()
+        states.append(h)
+    h.square().mean().backward()
+    want = [float((s.grad.norm(dim=-1) / h.grad.norm(dim=-1)).median()) for s in states[:0:-1]]
+    got = [error / layer.error_by_lag[0] for error in layer.error_by_lag]
+    assert got == pytest.approx(want, rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_anomaly_detection_is_no_obstacle():
+    with torch.autograd.detect_anomaly():
+        assert tt.diagnose(Loop(Step()), X, everywhere).layers[0].error_by_lag[1] > 0.0
+
+
+# --- Numbers that are given -------------------------------------------------------------------
+
+
+def test_whole_numbers_of_numpy():
+    found = tt.diagnose(
+        nn.GRU(3, 6), X, everywhere, needs_lag=np.int64(9), rows=np.int32(3), seed=np.int64(4)
+    )
+    plain = json.loads(found.to_json())
+    assert (plain["needs_lag"]["steps"], plain["layers"][0]["rows"]) == (9, 3)
+    assert "needs_lag is 9.0" in refused(ConfigError, nn.GRU(3, 6), X, everywhere, needs_lag=9.0)
+
+
+def test_a_training_that_is_none_is_refused_before_anything_is_computed():
+    def loss(model, x):
+        pytest.fail("it was computed")
+
+    assert "holds no run" in refused(ConfigError, nn.GRU(3, 6), X, loss, training="/nowhere")

@@ -1,6 +1,8 @@
 """How far back does a model learn, and what is wrong with it?"""
 
 import math
+import operator
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +32,8 @@ from throughtime.records.diagnosis import (
 )
 
 __all__ = ["diagnose"]
+
+_ONE_AT_A_TIME = threading.RLock()  # torch's generators belong to all threads
 
 
 def diagnose(
@@ -80,11 +84,15 @@ def diagnose(
         transposed products, in the order of backpropagation); context use after Khandelwal et al.
         2018 (differs: the state is reset, the text is not cut).
     """
-    _check(rows, needs_lag, exponents, seed)
-    case = Evaluation(model, batch, loss, seed)
-    options: dict[str, Any] = {"rows": rows, "seed": seed, "exponents": exponents}
-    options["needs_lag"] = needs_lag
-    record = _record(case, training, title or _named(model), **options)
+    options: dict[str, Any] = {
+        "rows": _count("rows", rows),
+        "seed": _count("seed", seed, least=0),
+        "exponents": exponents if exponents == "all" else _count("exponents", exponents),
+        "needs_lag": _stated(needs_lag),
+    }
+    case = Evaluation(model, batch, loss, options["seed"])
+    with _ONE_AT_A_TIME, torch.inference_mode(mode=False):
+        record = _record(case, training, title or _named(model), **options)
 
     def again(other: Any, training: Any = None) -> Diagnosis:
         known: dict[str, Any] = options | {"needs_lag": record.needs_lag}
@@ -103,20 +111,20 @@ def _record(
     training: Any,
     title: str,
     *,
-    needs_lag: int | NeededLag | None,
+    needs_lag: NeededLag | None,
     rows: int,
     seed: int,
     exponents: int | str,
 ) -> DiagnosisRecord:
     """Everything that is measured and judged."""
     begun_s = time.perf_counter()
+    facts, history = training_facts(training)
     full = case.plain_value()
     seen = _seen(case, rows, seed, exponents)
     mode = "train" if case.is_training else "eval"
     layers, is_finite = seen.layers, seen.is_finite
     context = _context_use(case, full, seen) if is_finite else None
-    facts, history = training_facts(training)
-    needed = needed_lag(_stated(needs_lag), context)
+    needed = needed_lag(needs_lag, context)
     findings, not_examined = judge(
         layers, context, facts, needed, is_finite=is_finite and math.isfinite(full)
     )
@@ -142,21 +150,21 @@ def _record(
     )
 
 
-def _check(rows: int, needs_lag: Any, exponents: Any, seed: Any) -> None:
-    for name, value in (("rows", rows), ("needs_lag", needs_lag), ("exponents", exponents)):
-        is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 1
-        if is_count or (name == "needs_lag" and (value is None or isinstance(value, NeededLag))):
-            continue
-        if not (name == "exponents" and value == "all"):
-            raise ConfigError(f"{name} is {value!r}; expected a whole number of at least 1.")
-    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**63:
-        raise ConfigError(f"seed is {seed!r}; expected a whole number of at least 0.")
+def _count(name: str, value: Any, least: int = 1) -> int:
+    """A whole number, of numpy's or torch's too."""
+    try:
+        found = operator.index(value)
+    except TypeError:
+        found = least - 1
+    if isinstance(value, bool) or found < least:
+        raise ConfigError(f"{name} is {value!r}; expected a whole number of at least {least}.")
+    return found
 
 
 def _stated(needs_lag: int | NeededLag | None) -> NeededLag | None:
-    if isinstance(needs_lag, int):
-        return NeededLag(needs_lag, "needs_lag")
-    return needs_lag
+    if needs_lag is None or isinstance(needs_lag, NeededLag):
+        return needs_lag
+    return NeededLag(_count("needs_lag", needs_lag), "needs_lag")
 
 
 class _Seen(NamedTuple):
@@ -179,11 +187,12 @@ def _seen(case: Evaluation, rows: int, seed: int, exponents: int | str) -> _Seen
     """Compute the loss once, and measure what the layers did."""
     with torch.enable_grad(), differentiable(case.model), watching(case.model) as watch:
         value = case.value(watch.model)
+    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
         passages = watch.passages(value, rows=rows, seed=seed)
+        layers = [measure(p, exponents=exponents, seed=seed) for p in passages]
     if not passages:
         reasons = "; ".join(f"{name}: {why}" for name, why in watch.refused.items())
         raise ConfigError(f"no recurrent layer could be followed: {reasons}.")
-    layers = [measure(p, exponents=exponents, seed=seed) for p in passages]
     is_finite = bool(torch.isfinite(value.detach())) and all(
         bool(torch.isfinite(seeds).all()) for p in passages for seeds in p.seeds
     )

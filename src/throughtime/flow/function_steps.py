@@ -125,11 +125,18 @@ def _pulled(
     """The gradients for many adjoints at once; each with a leading axis of them."""
     if not outputs:
         return [None] * len(inputs)
-    with warnings.catch_warnings():  # an operation without a batched form is slow, not wrong
+    with warnings.catch_warnings(), torch.autograd.set_detect_anomaly(mode=False):
+        # an operation without a batched form is slow, not wrong
         warnings.filterwarnings("ignore", message="There is a performance drop")
-        return torch.autograd.grad(
-            outputs, inputs, adjoints, retain_graph=True, allow_unused=True, is_grads_batched=True
-        )
+        try:
+            return _gradients(outputs, inputs, adjoints, is_grads_batched=True)
+        except RuntimeError:  # a backward pass of the user's own that looks at its numbers
+            each = [_gradients(outputs, inputs, one) for one in zip(*adjoints, strict=True)]
+    return [None if g[0] is None else torch.stack(g) for g in zip(*each, strict=True)]
+
+
+def _gradients(*given: Any, **options: Any) -> Any:
+    return torch.autograd.grad(*given, retain_graph=True, allow_unused=True, **options)
 
 
 def called(owner: Any, x: Any, state: Any, *, first: bool) -> tuple[StepCall, Any]:

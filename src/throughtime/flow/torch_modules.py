@@ -5,6 +5,7 @@ layout, so that the same seed gives the same masks. Where it is another one (cuD
 module is compared with torch's native implementation.
 """
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -53,24 +54,28 @@ def kind_of(module: nn.Module) -> str:
     return f"tt.{type(module).__name__}"
 
 
+_ONE_AT_A_TIME = threading.RLock()  # the classes belong to all threads
+
+
 @contextmanager
 def replaced(forward: Callable[..., Any], classes: tuple[type, ...]) -> Iterator[None]:
     """Have some classes run `forward(original, module, *args)` as their own forward.
 
     It is changed in the classes, not in the modules: so a subclass that calls it is reached, too.
     """
-    originals = {known: known.__dict__["forward"] for known in classes}
 
     def instead(original: Callable[..., Any]) -> Callable[..., Any]:
         return lambda module, *args, **options: forward(original, module, *args, **options)
 
-    try:
-        for known, original in originals.items():
-            known.forward = instead(original)
-        yield
-    finally:
-        for known, original in originals.items():
-            known.forward = original
+    with _ONE_AT_A_TIME:
+        originals = {known: known.__dict__["forward"] for known in classes}
+        try:
+            for known, original in originals.items():
+                known.forward = instead(original)
+            yield
+        finally:
+            for known, original in originals.items():
+                known.forward = original
 
 
 @contextmanager

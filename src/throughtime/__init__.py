@@ -53,6 +53,7 @@ if TYPE_CHECKING:
         where,
     )
     from throughtime.diagnosis import Diagnosis, Trained, Training, apply_options, cure, diagnose
+    from throughtime.flow.lightning import LightningMonitor
     from throughtime.flow.monitor import Monitor
     from throughtime.nn import GRU, LSTM, RNN, GRUCell, LSTMCell, Recurrent, RNNCell
 
@@ -69,6 +70,7 @@ __all__ = [
     "Extra",
     "GRUCell",
     "LSTMCell",
+    "LightningMonitor",
     "Monitor",
     "Param",
     "RNNCell",
@@ -151,6 +153,7 @@ def __getattr__(name: str) -> Any:
 def _home(name: str) -> str:
     """The module that a public name comes from."""
     groups = {"nn": _LAYERS, "cells": _CURES, "diagnosis": _DIAGNOSIS, "flow.monitor": ("Monitor",)}
+    groups["flow.lightning"] = ("LightningMonitor",)
     return next((home for home, names in groups.items() if name in names), "declare")
 
 

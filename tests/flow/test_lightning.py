@@ -334,8 +334,6 @@ def test_what_cannot_be_watched(package):
     del model.rnn
     with pytest.raises(ConfigError, match="no recurrent layer"):
         trainer(package, callback()).fit(model, batches())
-    with pytest.raises(ConfigError, match="bf16-mixed"):
-        fitted(package, callback(), precision="bf16-mixed")
 
 
 @pytest.mark.parametrize("name", PACKAGES)

@@ -162,6 +162,19 @@ def test_a_packed_batch():
     assert monitor.readings[0].horizon_steps >= 1
 
 
+@pytest.mark.parametrize("name", ["nn.LSTM", "tt.LSTM", "nn.LSTMCell"])
+def test_mixed_precision(name):
+    model, x = MODELS[name](), torch.randn(17, 3, 3)
+    found = []
+    for autocast in (False, True):
+        monitor = tt.Monitor(model, lags=(1, 3))
+        with monitor, torch.autocast("cpu", enabled=autocast, dtype=torch.bfloat16):
+            model(x)[0].float().square().mean().backward()
+        found.append(monitor.readings[0].error_at_lags)
+    assert found[0] != found[1]
+    assert found[0] == pytest.approx(found[1], rel=0.1)
+
+
 def test_what_cannot_be_watched():
     with pytest.raises(ConfigError, match="no recurrent layer"):
         tt.Monitor(nn.Linear(2, 3))

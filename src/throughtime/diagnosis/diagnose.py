@@ -60,8 +60,7 @@ def diagnose(
         model: A module with recurrent layers anywhere in it, or a step f(x, state) -> state.
         batch: Whatever `loss` takes.
         loss: Returns one number for (model, batch), computed as in training.
-        training: A run folder, a `Monitor` or a `Training`; without it the findings about the
-            training loop are not examined.
+        training: A run folder, a `Monitor` or a `Training`; without it the loop is not examined.
         needs_lag: Over how many steps the answer depends on the input, where that is known.
             Without it the context-use curve is asked.
         rows: Rows of the batch on which gradients are followed.
@@ -79,10 +78,9 @@ def diagnose(
         DataError: A weight is not finite.
 
     Source:
-        The gradient taken apart as in Pascanu et al. 2013, eq. 3-5 (differs: the whole state, in
-        both directions, any cell); Lyapunov exponents by QR as Engelken et al. 2020 (differs: the
-        transposed products, in the order of backpropagation); context use after Khandelwal et al.
-        2018 (differs: the state is reset, the text is not cut).
+        Pascanu et al. 2013, eq. 3-5 (differs: the whole state of any cell); Engelken et al. 2020
+        (differs: exponents of the transposed products, as in backpropagation); Khandelwal et al.
+        2018 (differs: the state is reset or exchanged, the text is not cut).
     """
     options: dict[str, Any] = {
         "rows": _count("rows", rows),

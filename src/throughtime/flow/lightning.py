@@ -47,7 +47,7 @@ class LightningMonitor:
 
     Raises:
         ConfigError: Neither package of Lightning is installed, or an option is wrong; when the fit
-            starts: the model has no recurrent module, or trains in mixed precision.
+            starts: the model has no recurrent module.
     """
 
     def __new__(cls, **_options: Any) -> "LightningMonitor":
@@ -73,12 +73,6 @@ class LightningMonitor:
 
     def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
         """A fit, a gauge: here the weights and the step of a checkpoint are back."""
-        if str(trainer.precision).endswith("mixed"):
-            raise ConfigError(
-                f"precision is {trainer.precision!r}; the gauge runs layers again outside of "
-                "autocast, where they take no numbers of another dtype than their weights. Train "
-                "with precision='32-true' or 'bf16-true', or without the gauge."
-            )
         options = {"clip_norm": _clip_norm(trainer), **self.options, "told": self._told}
         self.monitor = self._gauge = _Gauge(pl_module, **options)
         self._gauge.updates = trainer.global_step

@@ -45,7 +45,7 @@ class Overheard:
 
     def before(self, _module: nn.Module, arguments: Any, options: Any) -> Any:
         """Give the states of a cell a name of their own, to tell what the next step hands back."""
-        heard = _Heard(_detached(arguments), _detached(options))
+        heard = _Heard(self._kept(arguments), self._kept(options))
         self.calls.append(heard)
         if not isinstance(self.module, CELLS) or len(arguments) < 2:
             return None
@@ -54,6 +54,13 @@ class Overheard:
         named = [self._named(heard, i, s) for i, s in enumerate(states)]
         state = tuple(named) if isinstance(given, tuple | list) else named[0]
         return (arguments[0], state, *arguments[2:]), options
+
+    def _kept(self, given: Any) -> Any:
+        """Without its graph. Under autocast the dtype may not be that of the weights: made so."""
+        dtype = next((p.dtype for p in self.module.parameters()), None)
+        return _changed(
+            given, lambda t: t.detach().to(dtype) if t.is_floating_point() else t.detach()
+        )
 
     def _named(self, heard: _Heard, place: int, state: Any) -> Any:
         if not isinstance(state, Tensor) or not state.requires_grad:

@@ -53,8 +53,8 @@ def diagnose(
         dE_t/ds_k = dE_t/ds_t J_t J_{t-1} ... J_{k+1},    J_t = ds_t/ds_{t-1}
 
     The model is examined in the mode it is in, and left as it was. Its recurrent layers (ours,
-    torch.nn's, cells in the user's own loop, or the model itself where it is a callable step) are
-    replaced by ones that are stepped through, which is checked against their own outputs.
+    torch.nn's, cells in a loop, or a callable step) are stepped through, which is checked against
+    their own outputs.
 
     Args:
         model: A module with recurrent layers anywhere in it, or a step f(x, state) -> state.

@@ -61,8 +61,7 @@ def diagnose(
         batch: Whatever `loss` takes.
         loss: Returns one number for (model, batch), computed as in training.
         training: A run folder, a `Monitor` or a `Training`; without it the loop is not examined.
-        needs_lag: Over how many steps the answer depends on the input, where that is known.
-            Without it the context-use curve is asked.
+        needs_lag: Steps over which the answer depends on the input; else context use is asked.
         rows: Rows of the batch on which gradients are followed.
         seed: Of everything drawn: which rows, and what dropout drops.
         exponents: How many Lyapunov exponents, or "all".

@@ -1,5 +1,7 @@
 """What does `throughtime diagnose` show, and what does it return?"""
 
+import contextlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +41,8 @@ class Diagnose(Command):
         from throughtime.report.terminal import show
 
         screen = Screen(json_only=self.json)
-        found = self._diagnosis()
+        with contextlib.redirect_stdout(sys.stderr if self.json else sys.stdout):
+            found = self._diagnosis()  # the user's own code may print
         path = self._written(found, screen)
         show(found.record, screen)
         if path is not None:

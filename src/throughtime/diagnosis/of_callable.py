@@ -34,8 +34,8 @@ def made_by(name: str) -> tuple[Any, ...]:
         made = function()
     except ThroughtimeError:
         raise
-    except Exception as error:
-        raise ConfigError(f"{name}() failed: {type(error).__name__}: {error}.") from error
+    except (Exception, SystemExit) as error:
+        raise ConfigError(f"{name}() failed: {_told(error)}.") from error
     if not isinstance(made, tuple | list) or len(made) not in {3, 4}:
         size = f" of {len(made)}" if isinstance(made, tuple | list) else ""
         raise ConfigError(f"{name}() returned a {type(made).__name__}{size}; expected {_FORM}.")
@@ -44,22 +44,40 @@ def made_by(name: str) -> tuple[Any, ...]:
 
 def _found(name: str) -> Callable[[], Any]:
     module_name, _, attribute = name.partition(":")
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{name}: there is no module {error.name!r}. Expected {_FORM}."
-        ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"{name}: importing {module_name} failed: {type(error).__name__}: {error}."
-        ) from error
-    function = module
+    if not all(part.isidentifier() for part in (module_name + "." + attribute).split(".")):
+        path = module_name.removesuffix(".py").strip("./").replace("/", ".")
+        meant = f"{path}:{attribute or 'function'}"
+        hint = f", such as {meant}" if module_name.endswith(".py") else ""
+        raise ConfigError(f"{name} names no function. Expected {_FORM}{hint}.")
+    function = _imported(name, module_name)
     for part in attribute.split("."):
         function = getattr(function, part, None)
     if not callable(function):
         raise ConfigError(f"{name}: {module_name} has no function {attribute!r}. Expected {_FORM}.")
     return function
+
+
+def _imported(name: str, module_name: str) -> Any:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        return importlib.import_module(module_name)
+    except (Exception, SystemExit) as error:
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{module_name}.".startswith(f"{missing}."):
+            raise ConfigError(
+                f"{name}: there is no module {missing!r}. Expected {_FORM}."
+            ) from error
+        raise ConfigError(f"{name}: importing {module_name} failed: {_told(error)}.") from error
+
+
+def _told(error: BaseException) -> str:
+    """What happened, in one line."""
+    if isinstance(error, SystemExit):
+        return (
+            f"it ended the process with {error.code!r}; put what a script does under "
+            'if __name__ == "__main__"'
+        )
+    reason = " ".join(str(error).split()).rstrip(".")
+    return f"{type(error).__name__}: {reason}"

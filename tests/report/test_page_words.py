@@ -75,6 +75,9 @@ def test_what_is_beside_is_drawn_over_and_listed():
     assert "rnn.l0: horizon, steps ≥ 59 9" in text
     curves = re.search(r'<svg[^>]*aria-label="Error by lag.*?</svg>', page, re.DOTALL)[0]
     assert "runs/copy-rnn" in curves
+    assert "runs/pydoc-lstm" in curves, "its own curve, by a name like that of the other"
+    assert "measured, median" not in curves
+    assert "- ±" not in text, "there is no spread around nothing"
     assert "Beside each other" not in said(diagnosis_page(healthy(60, 1)))
 
 

@@ -37,6 +37,8 @@ def test_curves_are_what_was_measured():
     np.testing.assert_array_equal(curve(ax, "measured, median"), ONE.error_by_lag)
     np.testing.assert_array_equal(curve(ax, "bound, off scale from lag 19"), ONE.bound_by_lag)
     assert len(curve(ax, "b")) == 20
+    colours = {line.get_label(): line.get_color() for line in ax.lines}
+    assert colours["b"] not in {colours["needed lag 7 steps"], colours["measured, median"]}
     at = next(line for line in ax.lines if line.get_label() == "needed lag 7 steps")
     assert list(at.get_xdata()) == [7, 7]
     assert ax.get_yscale() == "log"
@@ -45,7 +47,7 @@ def test_curves_are_what_was_measured():
 
 def test_a_bound_that_no_float_has_room_for_says_where_it_left():
     """A margin around it would overflow, and warn."""
-    one = replace(ONE, bound_by_lag=[ONE.error_by_lag[0] * 1e6**n for n in range(50)])
+    one = replace(ONE, bound_by_lag=[ONE.error_by_lag[0] * 10 ** (6.2 * n) for n in range(50)])
     ax = plot_error_by_lag(one, axes())
     ax.figure.canvas.draw()
     curve(ax, "bound, off scale from lag 1")
@@ -136,7 +138,7 @@ def test_spectrum_and_context_are_those_of_the_record():
     )
     both = replace(context, loss_exchanged=[v + 0.1 for v in context.loss])
     np.testing.assert_array_equal(
-        curve(plot_context_use(both, axes()), "of another sequence"), both.loss_exchanged
+        curve(plot_context_use(both, axes()), "older states exchanged"), both.loss_exchanged
     )
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Panel", "layer_panels", "model_panels"]
 
-_SIZE, _PAIR, _STRIP = (4.7, 3.3), (4.7, 2.8), (4.7, 1.8)  # inches
+_SIZE, _PAIR, _STRIP = (4.7, 3.3), (4.7, 2.8), (4.7, 2.0)  # inches
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,14 @@ def model_panels(
     context, need = record.context, _need(record)
     if context is not None and np.isfinite(finite(context.loss)).any():
         beside = {name: o.context for name, o in others.items() if o.context is not None}
+        own = _named(record, beside)
         found.append(
             _panel(
                 "context",
                 "What context is used",
                 f"{_context_caption(context)} Where a curve is flat, older steps are not used, "
                 f"whatever gradients arrive. {_size(record)}",
-                lambda ax: plot_context_use(context, ax, needs_lag=need, others=beside),
+                lambda ax: plot_context_use(context, ax, needs_lag=need, others=beside, **own),
             )
         )
     return found
@@ -92,8 +93,8 @@ def _context_caption(context: ContextUse) -> str:
     if context.loss_exchanged is None:
         return text
     return (
-        f"{text} A reset takes away more than the past of a sequence: states of another sequence "
-        "keep what all of them have in common, and the lower curve counts."
+        f"{text} Older states are reset, or exchanged with those of another sequence, which "
+        "keeps what all sequences have in common; the lower curve counts."
     )
 
 
@@ -109,8 +110,13 @@ def _beside(
     return {title: found for title, found in matched.items() if found is not None}
 
 
+def _named(record: DiagnosisRecord, beside: Mapping[str, object]) -> dict[str, str]:
+    """What a legend calls a record's own curves where there are others: as these are called."""
+    return {"label": short(record.title)} if beside else {}
+
+
 def _error(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
-    layer, need = record.layers[place], _need(record)
+    layer, need, own = record.layers[place], _need(record), _named(record, beside)
     if not np.isfinite(finite(layer.error_by_lag)).any():
         return []
     return [
@@ -119,7 +125,7 @@ def _error(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
             f"Error by lag: {short(layer.name)}",
             "How much of an error comes back over how many steps, on a logarithmic axis. The "
             f"bound is no measurement: every error lies on or below it. {sample(layer)}",
-            lambda ax: plot_error_by_lag(layer, ax, needs_lag=need, others=beside),
+            lambda ax: plot_error_by_lag(layer, ax, needs_lag=need, others=beside, **own),
         )
     ]
 
@@ -127,6 +133,7 @@ def _error(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
 def _parts(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
     """What lags and states contribute."""
     layer, need, found = record.layers[place], _need(record), []
+    own = _named(record, beside)
     if np.isfinite(positive(layer.weight_by_lag)).any():
         found.append(
             _panel(
@@ -134,7 +141,7 @@ def _parts(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
                 "What each lag adds to the gradient",
                 "The norm of the part of dE/dW that came back over so many steps, W being the "
                 f"recurrent matrices together, on a logarithmic axis. {sample(layer)}",
-                lambda ax: plot_weight_by_lag(layer, ax, needs_lag=need, others=beside),
+                lambda ax: plot_weight_by_lag(layer, ax, needs_lag=need, others=beside, **own),
             )
         )
     by_state = [positive(values) for values in layer.error_by_state.values()]
@@ -173,12 +180,7 @@ def _maps(record: DiagnosisRecord, place: int) -> list[Panel]:
     found = []
     for name, title, what, which in (
         ("map", "Error from step t to step k", "||dE_t / ds_k||", layer.error_map),
-        (
-            "wmap",
-            "Gradient of the weights from step k",
-            "norm of step k's part of dE_t/dW",
-            layer.weight_map,
-        ),
+        ("wmap", "Gradient of the weights from step k", "||part of dE_t/dW||", layer.weight_map),
     ):
         if _has_numbers(which):
             found.append(
@@ -200,7 +202,7 @@ def _map_drawer(which: TimeMap, what: str) -> Callable[["Axes"], object]:
 
 
 def _spectrum(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Panel]:
-    layer, found = record.layers[place], []
+    layer, found, own = record.layers[place], [], _named(record, beside)
     if np.isfinite(finite(layer.lyapunov)).any():
         found.append(
             _panel(
@@ -208,7 +210,7 @@ def _spectrum(record: DiagnosisRecord, place: int, beside: _Beside) -> list[Pane
                 "Lyapunov spectrum",
                 f"{len(layer.lyapunov):,} of {layer.units:,} exponents of the driven layer: above "
                 f"zero an error grows, below it shrinks. {sample(layer)}",
-                lambda ax: plot_lyapunov(layer, ax, others=beside),
+                lambda ax: plot_lyapunov(layer, ax, others=beside, **own),
             )
         )
     if np.isfinite(finite(layer.condition_log10)).any():
@@ -247,6 +249,7 @@ def _gates(record: DiagnosisRecord, place: int) -> list[Panel]:
                 f"and 10 to 90 % over the units of a gate. {sample(layer)}",
                 lambda ax: plot_saturation(layer, ax),
                 lambda ax: plot_gate_ranges(layer, ax),
+                height=min(_PAIR[1], 1.2 + 0.4 * len(layer.gates)),
             )
         )
     return found
@@ -276,13 +279,14 @@ def _pair(
     caption: str,
     left: Callable[["Axes"], object],
     right: Callable[["Axes"], object],
+    height: float = _PAIR[1],
 ) -> Panel:
     def both(figure: "Figure") -> None:
         axes = figure.subplots(1, 2)
         left(axes[0])
         right(axes[1])
 
-    return Panel(inline_svg(both, f"{title}. {caption}", name, _PAIR), title, caption)
+    return Panel(inline_svg(both, f"{title}. {caption}", name, (_PAIR[0], height)), title, caption)
 
 
 def _has_numbers(which: TimeMap) -> bool:

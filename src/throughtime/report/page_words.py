@@ -163,7 +163,11 @@ _COLUMNS = (
 def _numbers(layer: LayerRecord) -> dict[str, str]:
     first = layer.lyapunov[0] if layer.lyapunov else None
     spread = layer.lyapunov_spread[0] if layer.lyapunov_spread else None
-    exponent = number(first) if spread is None else f"{number(first)} ± {number(spread, 2)}"
+    exponent = (
+        number(first)
+        if first is None or spread is None
+        else f"{number(first)} ± {number(spread, 2)}"
+    )
     values = (
         layer.kind,
         horizon(layer),

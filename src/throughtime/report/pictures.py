@@ -34,6 +34,7 @@ __all__ = ["plot_context_use", "plot_error_by_lag", "plot_path_share", "plot_wei
 _SHARE_OF_HORIZON = 0.01  # records.diagnosis.LayerRecord.horizon_steps
 _MOST_OUTLINE = 400
 _FEW = 3  # points
+_OTHERS = 2  # the place of their first colour: the one before is that of bounds and marks
 _NONE: Mapping[str, LayerRecord] = {}
 
 
@@ -64,7 +65,7 @@ def plot_error_by_lag(
     _band(ax, low, high)
     _own(ax, error, label)
     drawn = [error, low, high]
-    for place, (name, other) in enumerate(others.items(), 1):
+    for place, (name, other) in enumerate(others.items(), _OTHERS):
         drawn.append(_line(ax, positive(other.error_by_lag), place, name))
     _mark_zeros(ax, layer.error_by_lag)
     if error.size and np.isfinite(error[0]):
@@ -92,7 +93,7 @@ def plot_weight_by_lag(
     own = positive(layer.weight_by_lag)
     _own(ax, own, label)
     drawn = [own]
-    for place, (name, other) in enumerate(others.items(), 1):
+    for place, (name, other) in enumerate(others.items(), _OTHERS):
         drawn.append(_line(ax, positive(other.weight_by_lag), place, name))
     _mark_zeros(ax, layer.weight_by_lag)
     logarithmic(ax, "y", drawn, room=2.0)
@@ -130,7 +131,7 @@ def plot_context_use(
 ) -> "Axes":
     """Draw the user's own loss over the number of steps that the recurrent layers may see.
 
-    Once more for states that are not reset but come from another sequence, where that was tried.
+    Once more for states that are not reset but exchanged between sequences, where that was tried.
     """
     ax = axes_or_new(ax)
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -141,10 +142,10 @@ def plot_context_use(
     if np.isfinite(exchanged).any():
         _ = ax.plot(
             context.steps, exchanged, color=GREY, marker="s", markersize=3.5, linestyle="dashed",
-            label="of another sequence",
+            label="older states exchanged",
         )  # fmt: skip
     steps = set(context.steps)
-    for place, (name, other) in enumerate((others or {}).items(), 1):
+    for place, (name, other) in enumerate((others or {}).items(), _OTHERS):
         _line(ax, finite(other.loss), place, name, other.steps)
         steps |= set(other.steps)
     if loss.size and np.isfinite(loss[-1]):

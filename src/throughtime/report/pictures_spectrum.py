@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["plot_condition", "plot_directions", "plot_lyapunov"]
 
+_OTHERS = 2  # the place of their first colour, as in `pictures`
+
 
 def plot_lyapunov(
     layer: LayerRecord,
@@ -50,7 +52,7 @@ def plot_lyapunov(
         index, own, np.nan_to_num(spread), color=BLUE, marker="o", markersize=3.5, linewidth=1.2,
         capsize=2, label=label,
     )  # fmt: skip
-    for place, (name, other) in enumerate((others or {}).items(), 1):
+    for place, (name, other) in enumerate((others or {}).items(), _OTHERS):
         values = finite(other.lyapunov)
         _ = ax.plot(
             np.arange(1, len(values) + 1), values, color=COLOURS[place % len(COLOURS)],

@@ -75,7 +75,9 @@ def whole(axis: "Axes", which: str, most: int = 8) -> None:
     """
     from matplotlib.ticker import MaxNLocator
 
-    getattr(axis, f"{which}axis").set_major_locator(MaxNLocator(most, integer=True))
+    getattr(axis, f"{which}axis").set_major_locator(
+        MaxNLocator(most, integer=True, steps=[1, 2, 5, 10])
+    )
 
 
 def power_of_ten(value: float, _: int | None = None) -> str:

@@ -12,6 +12,9 @@ for (const button of document.querySelectorAll("button.copy")) {
     }
   });
 }
+addEventListener("beforeprint", () => { // on paper nothing can be unfolded
+  for (const folded of document.querySelectorAll("details:not([open])")) folded.open = true;
+});
 const graph = document.querySelector(".unfolded");
 if (graph) graph.parentElement.scrollLeft = graph.parentElement.scrollWidth; // where the loss is
 const text = document.querySelector(".text");

@@ -45,3 +45,13 @@ def test_the_table_fits_80_columns_and_the_picture_is_the_same_twice(tmp_path, c
 def test_options_that_it_would_not_read_are_refused(capsys):
     assert main(["demo", "false-zero", "--updates", "3"]) == 2
     assert "--updates" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("small")
+def test_without_matplotlib_there_is_the_table(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("throughtime.cli.false_zero.find_spec", lambda name: None)
+    assert main(["demo", "false-zero", "--out", str(tmp_path)]) == 0
+    printed = capsys.readouterr()
+    assert "arrives" in printed.out
+    assert "throughtime[report]" in printed.err
+    assert not list(tmp_path.iterdir())

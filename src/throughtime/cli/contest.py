@@ -9,11 +9,12 @@ from types import TracebackType
 
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from throughtime.cli.screen import Screen
 from throughtime.records import RunFolder
 from throughtime.report.lines import duration
-from throughtime.studies.compare import CompareWatch, Comparison, Planned, Study
+from throughtime.studies.comparison import CompareWatch, Comparison, Planned, Study
 from throughtime.studies.summary import Row, Summary, summaries
 
 __all__ = ["Contest"]
@@ -59,6 +60,7 @@ class Contest(CompareWatch):
         self.screen.facts([
             ("task", f"{task.name}, length {lengths}: {task.unit}, lower is better"),
             ("", task.source),
+            *([("needs", needs)] if (needs := _needs(study)) else []),
             ("baseline", _baselines(study)),
             (
                 "plan",
@@ -85,7 +87,20 @@ class Contest(CompareWatch):
         if self._live is None:
             self.screen.line(_line(row, len(self._rows), len(self._study.runs)))
         elif row.error is not None:
-            self._live.console.print(f"{row.cell}, seed {row.seed}: {row.error}", style="yellow")
+            self._show(f"{row.cell}, seed {row.seed}: {row.error}", "yellow")
+
+    def diagnosing(self, runs: Sequence[Planned]) -> None:
+        """Say what takes a while after the last run."""
+        self._show(f"diagnosing a run of each of {len(runs)} cells ...", "dim")
+
+    def not_diagnosed(self, run: Planned, why: str) -> None:
+        """Say why a cell has no horizon."""
+        self._show(f"{run.variant.text}, seed {run.seed}: not diagnosed: {why}", "yellow")
+
+    def _show(self, text: str, style: str) -> None:
+        """Print a line, above the table where it lives."""
+        console = self.screen.console if self._live is None else self._live.console
+        console.print(Text(text, style), soft_wrap=self._live is None)
 
     def finished(self, found: Comparison) -> None:
         """Show the table for the last time, and where everything is."""
@@ -101,6 +116,8 @@ class Contest(CompareWatch):
         if not folder.report.exists():
             needs = "needs matplotlib: pip install 'throughtime[report]', then the same command"
             drawn = [("report", needs)]
+        if folder.memory.exists():
+            drawn.append(("memory", f"{folder.memory} (horizon: steps back that an error reaches)"))
         self.screen.facts([
             ("ended", f"after {duration(time.monotonic() - self._begun_s)}"),
             *drawn,
@@ -117,13 +134,20 @@ class Contest(CompareWatch):
         table.add_column("cell", ratio=1, no_wrap=True, overflow="ellipsis")
         for name in ("length", "runs", "mean", "95 % interval", "solved"):
             table.add_column(name, justify="right", no_wrap=True)
-        table.add_column("now", no_wrap=True)
+        horizons = self._horizons()
+        if horizons:
+            table.add_column("horizon", justify="right", no_wrap=True)
+        else:
+            table.add_column("now", no_wrap=True)
         found = {(s.cell, s.length): s for s in summaries(self._rows)}
         for task in self._study.tasks:
             for variant in self._study.variants:
                 summary = found.get((variant.text, task.length))
                 now = [r for r in self._running if (r.variant, r.task) == (variant, task)]
-                table.add_row(*self._cells(variant.text, task.length, summary, now))
+                cells = self._cells(variant.text, task.length, summary)
+                progress = " ".join(f"{_share(run, self._study.updates):.0%}" for run in now)
+                at = (variant.text, task.length)
+                table.add_row(*cells, horizons.get(at, "") if horizons else progress)
         table.caption = self._left()
         return table
 
@@ -136,20 +160,36 @@ class Contest(CompareWatch):
         left_s = (runs - done) * mean_s / self._study.jobs
         return f"{done} of {runs} runs are done; about {duration(left_s)} left"
 
-    def _cells(
-        self, name: str, length: int, summary: Summary | None, now: Sequence[Planned]
-    ) -> tuple[str, ...]:
+    def _horizons(self) -> dict[tuple[str, int], str]:
+        """How far back cells learn, in steps, when nothing runs any more."""
+        if self._running:
+            return {}
+        return {
+            (r.cell, r.length): f"{'>= ' if r.is_horizon_beyond else ''}{r.horizon_steps:,}"
+            for r in reversed(self._rows)  # the first seed stays
+            if r.horizon_steps is not None
+        }
+
+    def _cells(self, name: str, length: int, summary: Summary | None) -> tuple[str, ...]:
         seeds = self._study.config.seeds
-        progress = " ".join(f"{_share(run, self._study.updates):.0%}" for run in now)
         if summary is None:
-            return (name, str(length), f"0/{seeds}", "", "", "", progress)
+            return (name, str(length), f"0/{seeds}", "", "", "")
         interval = ""
         if summary.low is not None and summary.high is not None:
             interval = f"{summary.low:.3g} to {summary.high:.3g}"
         mean = "broken" if summary.mean is None else f"{summary.mean:.4g}"
         runs = f"{summary.runs}/{seeds}"
         solved = f"{summary.success_rate:.0%}"
-        return (name, str(length), runs, mean, interval, solved, progress)
+        return (name, str(length), runs, mean, interval, solved)
+
+
+def _needs(study: Study) -> str:
+    """Over how many steps answers depend on the input."""
+    lags = {t.length: t.needs_lag for t in study.tasks}
+    if not any(lags.values()):
+        return ""
+    listed = ", ".join(f"{lag} at {length}" for length, lag in lags.items())
+    return f"memory over so many steps: {listed}"
 
 
 def _baselines(study: Study) -> str:

@@ -51,11 +51,6 @@ class Demo(Command):
 
     def __call__(self) -> int:
         """Measure, train, measure again; write the page, and say what was seen."""
-        if find_spec("matplotlib") is None:
-            raise ConfigError(
-                "demo draws with matplotlib, which is not installed. "
-                "Run pip install 'throughtime[report]'."
-            )
         import webbrowser
 
         from throughtime.cli.false_zero import show_false_zero
@@ -66,9 +61,14 @@ class Demo(Command):
         if self.name == "false-zero":
             found = show_false_zero(screen, self.out)
             screen.result(found)
-            if self.open:
+            if self.open and found["picture"] is not None:
                 _ = webbrowser.open(Path(found["picture"]).as_uri())
             return 0
+        if find_spec("matplotlib") is None:
+            raise ConfigError(
+                "demo draws with matplotlib, which is not installed. "
+                "Run pip install 'throughtime[report]'."
+            )
         page = (self.out / _PAGE).resolve()
         page.parent.mkdir(parents=True, exist_ok=True)  # which may fail, and should before the work
         results = vanishing(self.updates, self.seed, _watching(screen)).as_json()

@@ -1,6 +1,7 @@
 """How is the false zero told on a terminal?"""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +16,32 @@ _PICTURE = "false-zero.svg"
 
 def show_false_zero(screen: "Screen", folder: Path) -> dict[str, Any]:
     """Measure, draw into a folder, print a table; the results for programs."""
-    from throughtime.records.atomic import replace_file
-    from throughtime.report.false_zero import false_zero_svg
     from throughtime.studies.false_zero import false_zero
 
     folder.mkdir(parents=True, exist_ok=True)
     results = false_zero().as_json()
+    path = _drawn(screen, results, folder)
+    _print(screen, results)
+    if path is not None:
+        screen.facts([("picture", path)])
+    return results | {"picture": path}
+
+
+def _drawn(screen: "Screen", results: Mapping[str, Any], folder: Path) -> str | None:
+    """Where the picture is; None where there is nothing to draw it with."""
+    from throughtime.cli.verdict import INSTALL_REPORT
+    from throughtime.records.atomic import replace_file
+    from throughtime.report.false_zero import false_zero_svg
+
+    if find_spec("matplotlib") is None:
+        screen.note(f"no {_PICTURE}: matplotlib is not there to draw it. {INSTALL_REPORT}")
+        return None
     path = (folder / _PICTURE).resolve()
     replace_file(path, [false_zero_svg(results)])
-    _print(screen, results, path)
-    return results | {"picture": str(path)}
+    return str(path)
 
 
-def _print(screen: "Screen", results: Mapping[str, Any], path: Path) -> None:
+def _print(screen: "Screen", results: Mapping[str, Any]) -> None:
     heads = "".join(f"{f'lag {lag}':>10}" for lag in _LAGS)
     screen.line(f"{'layer':<9}{'units':>6}  {'':<12}{heads}", "bold")
     for row in results["rows"]:
@@ -43,7 +57,6 @@ def _print(screen: "Screen", results: Mapping[str, Any], path: Path) -> None:
         ("retain_grad", "output.retain_grad(), the largest of all seeds and rows"),
         ("arrives", "the layer stepped through by the instrument, which agrees with it"),
         ("", f"to {error:.1e}"),
-        ("picture", str(path)),
     ])
 
 

@@ -2,12 +2,15 @@
 
 import io
 import json
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
 
+from report.records_for_tests import healthy
 from throughtime.cli.contest import Contest
 from throughtime.cli.main import main
+from throughtime.errors import ConfigError
 from throughtime.records import RunFolder
 from throughtime.studies import compare as module
 from throughtime.studies.summary import Row
@@ -70,6 +73,28 @@ def test_a_log_gets_a_line_a_run_and_the_table_once(scripted, capsys):
     assert table[1].split()[-1] == "50%"
     assert "baseline    1.946 by a model without memory" in shown
     assert "picture.svg" in shown
+
+
+def test_memories_stand_beside_scores(scripted, capsys, monkeypatch):
+    def found(folder):
+        if folder.name.startswith("clip"):
+            raise ConfigError("no gates")
+        return SimpleNamespace(record=healthy(60, 2))
+
+    monkeypatch.setattr("throughtime.diagnosis.of_run.diagnose_run", found)
+    assert main([*FLAGS, "--diagnose"]) == 1
+    shown = capsys.readouterr().out
+    lines = shown.splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("cell"))
+    table = lines[head : head + 5]
+    assert max(map(len, table)) <= 80
+    assert table[0].split()[-2:] == ["solved", "horizon"]
+    assert [row.split()[-1] for row in table[1:]] == ["50%", "0%", "59", "0%"]
+    assert table[3].split()[-2] == ">="
+    assert "diagnosing a run of each of 2 cells" in shown
+    assert f"{LONG}, seed 1: not diagnosed: no gates" in shown
+    assert "needs       memory over so many steps: 4 at 5, 15 at 16" in shown
+    assert "memory.html (horizon in steps)" in shown
 
 
 def test_json_is_one_object_with_what_programs_read(scripted, capsys):

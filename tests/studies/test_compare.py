@@ -11,10 +11,12 @@ from dataclasses import replace
 
 import pytest
 
+from throughtime.diagnosis.of_run import diagnose_run
 from throughtime.errors import ConfigError, RunBusyError
 from throughtime.records import RunFolder, read_metrics, read_results
 from throughtime.studies import compare as module
-from throughtime.studies.compare import CompareWatch, compare
+from throughtime.studies.compare import compare
+from throughtime.studies.comparison import CompareWatch
 from throughtime.studies.config import CompareConfig
 from throughtime.train.checkpoint import load_model
 from throughtime.train.runlock import RunLock
@@ -28,6 +30,7 @@ TINY = CompareConfig(
 class Told(CompareWatch):
     def __init__(self):
         self.done, self.ended_rows, self.timed = None, [], 0
+        self.diagnosed, self.refused = [], []
 
     def timing(self, runs):
         self.timed = runs
@@ -37,6 +40,12 @@ class Told(CompareWatch):
 
     def ended(self, row):
         self.ended_rows.append(row)
+
+    def diagnosing(self, runs):
+        self.diagnosed = [run.name for run in runs]
+
+    def not_diagnosed(self, run, why):
+        self.refused.append((run.name, why))
 
 
 @pytest.fixture(scope="module")
@@ -86,7 +95,11 @@ def test_the_results_are_what_the_command_promises(found, folder):
     assert values["baseline"] == {"5": pytest.approx(found.baseline[5]), "6": found.baseline[6]}
     assert len(values["curves"]) == 4
     ET.fromstring((folder / "picture.svg").read_bytes())
-    assert "has the lowest mean" in (folder / "report.html").read_text()
+    report = (folder / "report.html").read_text()
+    assert "has the lowest mean" in report
+    assert values["needs_lag"] == {str(t.length): t.needs_lag for t in found.study.tasks}
+    assert values["memory"] is None
+    assert "memory.html" not in report
 
 
 def test_the_same_again_runs_nothing_and_more_of_it_runs_the_rest(found, folder):
@@ -105,6 +118,60 @@ def test_the_same_again_runs_nothing_and_more_of_it_runs_the_rest(found, folder)
 def test_other_options_need_another_folder(found, folder):
     with pytest.raises(ConfigError, match="holds a comparison with another hidden"):
         compare(replace(TINY, hidden=5), folder)
+
+
+@pytest.fixture(scope="module")
+def remembered(found, folder):
+    """The same again, with one run of each cell diagnosed."""
+    told = Told()
+    return told, compare(TINY, folder, told, diagnose=True)
+
+
+def test_one_run_of_each_cell_is_diagnosed_at_the_longest_length(remembered, folder):
+    told, found = remembered
+    assert told.diagnosed == ["rnn 6 0", "stack:gru 6 0"]
+    assert told.refused == []
+    runs = {run.name: run for run in found.study.runs}
+    for row in read_results(folder / "results.json")["rows"]:
+        assert ("horizon_steps" in row) is (row["length"] == 6)
+        if "horizon_steps" in row:
+            run = runs[f"{row['cell']} 6 0"]
+            layers = diagnose_run(run.folder).layers
+            farthest = max(layers, key=lambda layer: layer.horizon_steps)
+            assert row["horizon_steps"] == farthest.horizon_steps
+            assert row["is_horizon_beyond"] is farthest.is_horizon_beyond
+
+
+def test_the_memories_of_cells_are_drawn_beside_each_other(remembered, folder):
+    page = (folder / "memory.html").read_text()
+    assert "<h1>rnn, beside stack:gru</h1>" in page
+    assert "Recurrent(rnn)" in page
+    assert "Recurrent(gru)" in page
+    report = (folder / "report.html").read_text()
+    assert '<a href="memory.html">' in report
+    assert "horizon, steps" in report
+    assert "needed lag, steps" in report
+
+
+def test_memories_stay_when_the_same_is_asked_for_without_them(remembered, folder):
+    _, before = remembered
+    told = Told()
+    assert compare(TINY, folder, told).rows == before.rows
+    assert told.diagnosed == []
+    assert '<a href="memory.html">' in (folder / "report.html").read_text()
+
+
+def test_a_run_that_cannot_be_diagnosed_does_not_sink_the_rest(remembered, folder, monkeypatch):
+    def refusing(run, **options):
+        if "rnn" in run.name:
+            raise ConfigError("no")
+        return diagnose_run(run, **options)
+
+    monkeypatch.setattr("throughtime.diagnosis.of_run.diagnose_run", refusing)
+    told = Told()
+    compare(TINY, folder, told, diagnose=True)
+    assert told.refused == [("rnn 6 0", "no")]
+    assert "<h1>stack:gru</h1>" in (folder / "memory.html").read_text()
 
 
 def test_a_comparison_has_one_writer(found, folder):

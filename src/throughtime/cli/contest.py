@@ -117,7 +117,7 @@ class Contest(CompareWatch):
             needs = "needs matplotlib: pip install 'throughtime[report]', then the same command"
             drawn = [("report", needs)]
         if folder.memory.exists():
-            drawn.append(("memory", f"{folder.memory} (horizon: steps back that an error reaches)"))
+            drawn.append(("memory", f"{folder.memory} (horizon in steps)"))
         self.screen.facts([
             ("ended", f"after {duration(time.monotonic() - self._begun_s)}"),
             *drawn,

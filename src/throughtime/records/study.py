@@ -39,6 +39,11 @@ class StudyFolder:
         """The results as a page, the picture in it."""
         return self.path / "report.html"
 
+    @property
+    def memory(self) -> Path:
+        """How far back each cell learns, as a page."""
+        return self.path / "memory.html"
+
     def run(self, name: str) -> Path:
         """The folder of one run."""
         return self.path / "runs" / name

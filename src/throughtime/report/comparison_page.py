@@ -39,7 +39,9 @@ def comparison_page(results: Mapping[str, Any]) -> str:
         said=[_said(group, results) for group in _by_length(results)],
         svg=inline_svg(draw, label, "comparison", SIZE),
         caption=f"{label} Every dot is a run, every line joins means.",
-        summary=[_row(summary) for summary in results["summary"]],
+        head=_head(results),
+        summary=[_row(summary, results) for summary in results["summary"]],
+        memory=results.get("memory"),
         runs=[_run(row) for row in results["rows"]],
         settings=_pairs(results.get("settings", {})),
         provenance=_pairs(results.get("environment", {})),
@@ -96,8 +98,18 @@ def _told_apart(first: _Summary, second: _Summary | None) -> str:
     return f"{name}: their 95 % intervals {'do not meet' if apart else 'overlap'}."
 
 
-def _row(summary: _Summary) -> list[str]:
-    low, high = summary["low"], summary["high"]
+def _head(results: Mapping[str, Any]) -> list[str]:
+    """The columns of the summary; what is not known of any run has none."""
+    return [
+        *("cell", "length", "runs", "mean", "95 % interval", "solved"),
+        *(["horizon, steps"] if _horizons(results) else []),
+        *(["needed lag, steps"] if any(results.get("needs_lag", {}).values()) else []),
+    ]
+
+
+def _row(summary: _Summary, results: Mapping[str, Any]) -> list[str]:
+    low, high, horizons = summary["low"], summary["high"], _horizons(results)
+    needed = results.get("needs_lag", {})
     return [
         summary["cell"],
         f"{summary['length']:,}",
@@ -105,7 +117,18 @@ def _row(summary: _Summary) -> list[str]:
         "broken" if summary["mean"] is None else number(summary["mean"], 4),
         "-" if low is None else f"{number(low)} to {number(high)}",
         f"{summary['success_rate']:.0%}",
+        *([horizons.get((summary["cell"], summary["length"]), "-")] if horizons else []),
+        *([number(needed[str(summary["length"])] or None)] if any(needed.values()) else []),
     ]
+
+
+def _horizons(results: Mapping[str, Any]) -> dict[tuple[str, int], str]:
+    """How far back the runs learn that were diagnosed, by cell and length."""
+    return {
+        (r["cell"], r["length"]): f"{'≥ ' if r['is_horizon_beyond'] else ''}{r['horizon_steps']:,}"
+        for r in reversed(results["rows"])  # the first seed stays
+        if r.get("horizon_steps") is not None
+    }
 
 
 def _run(row: Mapping[str, Any]) -> list[str]:

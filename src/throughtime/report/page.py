@@ -46,7 +46,7 @@ def diagnosis_page(record: DiagnosisRecord, others: Sequence[DiagnosisRecord] = 
     ]
     return rendered(
         "diagnosis.html",
-        title=record.title,
+        title=names[0] + (f", beside {', '.join(names[1:])}" if others else ""),
         facts=words.facts(record),
         first=[words.finding(f, record) for f in record.findings[:_FIRST]],
         rest=[words.finding(f, record) for f in record.findings[_FIRST:]],

@@ -7,7 +7,6 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,105 +23,21 @@ from throughtime.records import (
     write_results,
 )
 from throughtime.records.atomic import replace_file
+from throughtime.studies.compared_memory import diagnose_cells, known_memories, remembering
+from throughtime.studies.comparison import CompareWatch, Comparison, Planned, Study
 from throughtime.studies.config import CompareConfig
 from throughtime.studies.pace import updates_for_all
 from throughtime.studies.processes import Command, cores, run_all
-from throughtime.studies.summary import Row, Summary, summaries
+from throughtime.studies.summary import Row, summaries
 from throughtime.studies.variants import Variant, read_variants
 from throughtime.tasks.task import Task
-from throughtime.train.config import TrainConfig, parse_duration
+from throughtime.train.config import parse_duration
 from throughtime.train.explicit import explicit_command
 from throughtime.train.runlock import RunLock
 
-__all__ = ["CompareWatch", "Comparison", "Planned", "Study", "compare", "draw"]
+__all__ = ["compare", "draw"]
 
 _DEFAULT_BUDGET = "2m"
-
-
-@dataclass(frozen=True, eq=False)
-class Planned:
-    """One run that belongs to a comparison."""
-
-    variant: Variant
-    task: Task
-    seed: int
-    config: TrainConfig
-    folder: Path
-
-    @property
-    def name(self) -> str:
-        """What it is called among the runs."""
-        return f"{self.variant.text} {self.task.length} {self.seed}"
-
-
-@dataclass(frozen=True)
-class Study:
-    """What is about to be run.
-
-    Attributes:
-        folder: Where everything is kept.
-        config: The options.
-        tasks: The task at each length.
-        variants: What is compared.
-        updates: Of every run.
-        jobs: Processes side by side.
-        runs: All of them, those that are done among them.
-    """
-
-    folder: StudyFolder
-    config: CompareConfig
-    tasks: tuple[Task, ...]
-    variants: tuple[Variant, ...]
-    updates: int
-    jobs: int
-    runs: tuple[Planned, ...]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """What came of it."""
-
-    study: Study
-    rows: tuple[Row, ...]
-    summary: tuple[Summary, ...]
-    baseline: dict[int, float]
-
-    def as_json(self) -> dict[str, Any]:
-        """The result under the names that programs read."""
-        tasks, settings = self.study.tasks, self.study.config.decisive()
-        if self.study.config.data is not None:
-            settings["data"] = self.study.config.data.name  # where it lies is the user's business
-        lengths = {str(length): value for length, value in self.baseline.items()}
-        return {
-            "task": tasks[0].name,
-            "unit": tasks[0].unit,
-            "needs_lag": {str(task.length): task.needs_lag for task in tasks},
-            "rows": [_without_none(asdict(row), "error") for row in self.rows],
-            "summary": [asdict(summary) for summary in self.summary],
-            "baseline": lengths if len(lengths) > 1 else next(iter(lengths.values())),
-            "updates": self.study.updates,
-            "settings": settings,
-        }
-
-
-def _without_none(values: dict[str, Any], name: str) -> dict[str, Any]:
-    return values if values[name] is not None else {k: v for k, v in values.items() if k != name}
-
-
-class CompareWatch:
-    """Told what happens in a comparison; this one lets it pass."""
-
-    def planned(self, study: Study, rows: Sequence[Row]) -> None:
-        """The runs are about to start; those of `rows` are done."""
-
-    def timing(self, runs: int) -> None:
-        """Updates are timed, to turn the budget into a number of them."""
-
-    def running(self, runs: Sequence[Planned]) -> None:
-        """These are running; told now and then."""
-
-    def ended(self, row: Row) -> None:
-        """A run came to its end."""
 
 
 def compare(
@@ -130,6 +45,8 @@ def compare(
     out: Path | None = None,
     watch: CompareWatch | None = None,
     jobs: int | None = None,
+    *,
+    diagnose: bool = False,
 ) -> Comparison:
     """Run every cell at every length with every seed, and say what came of it.
 
@@ -141,6 +58,7 @@ def compare(
         out: Folder; runs/compare-TASK-HASH if None, the hash being that of the options.
         watch: Told what happens.
         jobs: Processes side by side; as many as there are cores if None.
+        diagnose: Whether, at the end, one run of each cell at the longest length is diagnosed.
 
     Raises:
         ConfigError: An option is wrong, or the folder holds another comparison.
@@ -154,29 +72,38 @@ def compare(
         _ = [variant.applied(config.at(task, 1, 0), task) for variant in variants]
     folder = StudyFolder(out or _default_folder(config))
     with RunLock(folder.path):
-        return _compared(folder, config, tasks, variants, watch or CompareWatch(), jobs or cores())
+        watch = watch or CompareWatch()
+        rows, study = _run(folder, config, tasks, variants, watch, jobs or cores())
+        if diagnose:
+            diagnose_cells(study, rows, watch)
+        found = _write(study, rows)
+        draw(folder)
+        return found
 
 
-def _compared(
+def _run(
     folder: StudyFolder,
     config: CompareConfig,
     tasks: Sequence[Task],
     variants: tuple[Variant, ...],
     watch: CompareWatch,
     jobs: int,
-) -> Comparison:
+) -> tuple[dict[Planned, Row], Study]:
     updates = _settle(folder, config, tasks, variants, jobs, watch)
     runs = _planned(folder, config, tasks, variants, updates)
     study = Study(folder, config, tuple(tasks), variants, updates, jobs, runs)
-    rows = {run: row for run in runs if (row := _finished(run)) is not None}
+    memories = known_memories(folder)
+    rows = {
+        run: remembering(row, memories.get((row.cell, row.length, row.seed)))
+        for run in runs
+        if (row := _finished(run)) is not None
+    }
     watch.planned(study, list(rows.values()))
     for run, row in _run_missing([run for run in runs if run not in rows], jobs, watch):
         rows[run] = row
         watch.ended(row)
         _write(study, rows)
-    found = _write(study, rows)
-    draw(folder)
-    return found
+    return rows, study
 
 
 def _default_folder(config: CompareConfig) -> Path:

@@ -17,7 +17,14 @@ _T95 = (
 
 @dataclass(frozen=True)
 class Row:
-    """One run. `score` is None where it broke, and `error` says why."""
+    """One run.
+
+    Attributes:
+        score: None where it broke.
+        error: Why it broke.
+        horizon_steps: How far back it learns; None where it was not diagnosed.
+        is_horizon_beyond: Whether it is as far as there are steps.
+    """
 
     cell: str
     length: int
@@ -27,6 +34,8 @@ class Row:
     updates: int
     elapsed_s: float
     error: str | None = None
+    horizon_steps: int | None = None
+    is_horizon_beyond: bool | None = None
 
 
 @dataclass(frozen=True)

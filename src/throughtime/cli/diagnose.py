@@ -50,7 +50,8 @@ class Diagnose(Command):
         if self.open and path is not None:
             import webbrowser
 
-            webbrowser.open(path.resolve().as_uri())
+            if not webbrowser.open(path.resolve().as_uri()):
+                screen.note(f"no browser could be started. Open {path} in one.")
         screen.result(found.record.as_json())
         return 0
 
@@ -77,12 +78,12 @@ class Diagnose(Command):
     def _written(self, found: "Diagnosis", screen: "Screen") -> Path | None:
         """Where the report was written; None where nobody asked for one, or nothing can draw."""
         path = self.html
-        if path is None and self.open:
-            path = Path("throughtime-report.html")
         if path is None and Path(self.target).is_dir():
             from throughtime.cli.verdict import written_report
 
             return written_report(screen, found, Path(self.target) / "report.html")
+        if path is None and self.open:
+            path = Path("throughtime-report.html")
         if path is not None:
             found.to_html(path)
         return path

@@ -1,5 +1,6 @@
 """What does a diagnosis give its user? Findings, layers, and ways to look at them."""
 
+import html
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -103,7 +104,9 @@ class Diagnosis:
         return f"<Diagnosis of {self.record.title}: {codes}>"
 
     def _repr_html_(self) -> str:
-        return self.to_html()
+        """The page in a frame of its own, so that its style and scripts stay out of a notebook."""
+        page = html.escape(self.to_html())
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 46em; border: 0"></iframe>'
 
     def __str__(self) -> str:
         return self._shown(Console(file=io.StringIO(), width=_WIDTH, highlight=False))

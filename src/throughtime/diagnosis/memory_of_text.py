@@ -6,13 +6,14 @@ Every row of a batch is the same text, and row t has a loss at position t alone:
 gives all positions.
 """
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import torch
 
 from throughtime.models import LanguageModel
-from throughtime.tasks import Corpus
+from throughtime.tasks import Corpus, Vocabulary
 
 __all__ = ["memory_of_text"]
 
@@ -56,10 +57,19 @@ def memory_of_text(model: LanguageModel, corpus: Corpus, symbols: int = _SYMBOLS
         hook.remove()
     norms = gradient.norm(dim=-1).T.tolist()  # [position, symbol]
     return {
-        "symbols": [corpus.vocabulary.decode([int(i)]) for i in ids],
+        "symbols": _symbols(corpus.vocabulary, ids.tolist()),
         "positions": list(range(1, steps + 1)),
         "connectivity": [row[: t + 1] for t, row in enumerate(norms)],
     }
+
+
+def _symbols(vocabulary: Vocabulary, ids: list[int]) -> list[str]:
+    """Each as it reads, a word with the blank behind it."""
+    each = [vocabulary.decode([i]) for i in ids]
+    if vocabulary.unit != "word":
+        return each
+    pairs = zip(pairwise(ids), each[1:], strict=True)
+    return [*(vocabulary.decode(pair).removesuffix(second) for pair, second in pairs), each[-1]]
 
 
 def _resets(corpus: Corpus, steps: int) -> torch.Tensor | None:

@@ -4,6 +4,7 @@ import copy
 import json
 import random
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ import torch
 from test_diagnose import Loop, at_the_end, everywhere, refused
 from torch import nn
 from torch.autograd import grad
+from torch.utils.checkpoint import checkpoint
 
 import throughtime as tt
 from throughtime.errors import ConfigError
+from throughtime.flow.capture import watching
 
 X = torch.randn(17, 5, 3, generator=torch.Generator().manual_seed(1))
 
@@ -211,10 +214,16 @@ def test_weights_that_are_not_there_yet():
 @pytest.mark.filterwarnings("ignore")  # torch would have us use other tools for all of these
 def test_what_was_compiled_away_is_named():
     plain = Wrapped(nn.LSTM(3, 6)).eval()
+    script = torch.jit.script(plain)
     traced = torch.jit.trace(plain, X, check_trace=False)
     exported = torch.export.export(plain, (X,)).module()
     quantised = torch.ao.quantization.quantize_dynamic(plain, {nn.LSTM})
-    for model, word in ((traced, "TorchScript"), (exported, "exported"), (quantised, "quantised")):
+    for model, word in {
+        script: "TorchScript",
+        traced: "TorchScript",
+        exported: "exported",
+        quantised: "quantised",
+    }.items():
         message = refused(ConfigError, model, X, everywhere)
         assert word in message, message
         assert "give the module it was made from" in message
@@ -388,10 +397,59 @@ def test_a_backward_pass_of_the_users_own():
     assert got == pytest.approx(want, rel=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore:Anomaly Detection")
+def test_errors_without_a_batched_form_are_followed_one_by_one(monkeypatch):
+    model = Loop(Spiking())
+    slow = as_plain(tt.diagnose(model, X, everywhere))
+    monkeypatch.setattr(Straight, "backward", lambda ctx, g: g * (ctx.saved_tensors[0].abs() < 1.0))
+    fast = as_plain(tt.diagnose(model, X, everywhere))
+    for a, b in zip(slow["layers"], fast["layers"], strict=True):
+        for name in ("error_by_lag", "lyapunov"):
+            assert a[name] == pytest.approx(b[name], rel=1e-4, abs=1e-5)
+
+
 def test_anomaly_detection_is_no_obstacle():
-    with torch.autograd.detect_anomaly():
+    with warnings.catch_warnings(record=True) as said, torch.autograd.set_detect_anomaly(mode=True):
+        warnings.simplefilter("always")
         assert tt.diagnose(Loop(Step()), X, everywhere).layers[0].error_by_lag[1] > 0.0
+    assert not [w for w in said if "Error detected" in str(w.message)]
+
+
+class Part(nn.Module):
+    """Calls a part, which may be computed again on the way back."""
+
+    def __init__(self, part, *, again):
+        super().__init__()
+        self.part, self.again = part, again
+
+    def forward(self, *args):
+        return checkpoint(self.part, *args, use_reentrant=False) if self.again else self.part(*args)
+
+
+@pytest.mark.parametrize("part", [nn.GRU(3, 6), nn.GRUCell(3, 6), Step()])
+def test_a_checkpoint_changes_nothing(part):
+    plain, checkpointed = (
+        as_plain(tt.diagnose(model if isinstance(part, nn.GRU) else Loop(model), X, everywhere))
+        for model in (Part(part, again=False), Part(part, again=True))
+    )
+    for name in ("layers", "context", "loss"):
+        assert checkpointed[name] == plain[name]
+
+
+def test_layers_are_watched_by_one_thread_at_a_time():
+    def work():
+        with watching(nn.LSTM(3, 6)):
+            entered.set()
+            leave.wait()
+
+    forward, entered, leave = nn.LSTM.forward, threading.Event(), threading.Event()
+    thread = threading.Thread(target=work)
+    with watching(nn.LSTM(3, 6)):
+        thread.start()
+        has_entered = entered.wait(0.2)
+    leave.set()
+    thread.join()
+    assert not has_entered
+    assert nn.LSTM.forward is forward
 
 
 # --- Numbers that are given -------------------------------------------------------------------

@@ -184,16 +184,17 @@ def _seen(case: Evaluation, rows: int, seed: int, exponents: int | str) -> _Seen
     """Compute the loss once, and measure what the layers did."""
     with torch.enable_grad(), differentiable(case.model), watching(case.model) as watch:
         value = case.value(watch.model)
-    with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
-        passages = watch.passages(value, rows=rows, seed=seed)
-        layers = [measure(p, exponents=exponents, seed=seed) for p in passages]
+        schedule = watch.schedule()  # before a checkpoint computes anything again
+        with torch.autocast("cpu", enabled=False), torch.autocast("cuda", enabled=False):
+            passages = watch.passages(value, rows=rows, seed=seed)
+            layers = [measure(p, exponents=exponents, seed=seed) for p in passages]
     if not passages:
         reasons = "; ".join(f"{name}: {why}" for name, why in watch.refused.items())
         raise ConfigError(f"no recurrent layer could be followed: {reasons}.")
     is_finite = bool(torch.isfinite(value.detach())) and all(
         bool(torch.isfinite(seeds).all()) for p in passages for seeds in p.seeds
     )
-    return _Seen(layers, dict(watch.refused), is_finite, watch.schedule())
+    return _Seen(layers, dict(watch.refused), is_finite, schedule)
 
 
 @torch.enable_grad()  # a loss may ask for gradients itself

@@ -19,6 +19,7 @@ from throughtime.flow.backward import arrivals
 from throughtime.flow.lags import Lags, chosen_steps
 from throughtime.flow.overheard import Overheard, overhearing
 from throughtime.flow.passage import Passage
+from throughtime.flow.threads import fitting_threads
 from throughtime.flow.torch_modules import CELLS, LAYERS
 from throughtime.nn.stack import Stack
 
@@ -154,12 +155,11 @@ class Monitor:
 
     def _read(self) -> None:
         begun_s = time.perf_counter()
+        found: list[Reading] = []
         with torch.random.fork_rng(_devices(self._modules)):
-            found = [
-                self._reading(passage)
-                for heard in self._heard
-                for passage in heard.passages(self.rows)
-            ]
+            for heard in self._heard:
+                with fitting_threads(heard.module):
+                    found += [self._reading(passage) for passage in heard.passages(self.rows)]
         self._norms_read = len(self.gradient_norms)
         self._read_update, self._read_s = self.updates, time.perf_counter()
         self._last_cost_s += self._read_s - begun_s

@@ -191,11 +191,15 @@ def kept(
 
 
 def largest_difference(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
-    """The largest absolute difference; where neither is a number, none."""
+    """The largest difference, as a share of the largest number wanted if that is above one.
+
+    Where neither is a number there is none.
+    """
     found = [0.0]
     for a, b in zip(got, want, strict=True):
         if a.numel():
             a, b = a.detach().double(), b.detach().double()
             same = (a == b) | (a.isnan() & b.isnan())
-            found.append(float(torch.where(same, 0.0, (a - b).abs()).max()))
+            largest = float(torch.where(b.isfinite(), b.abs(), 0.0).max())
+            found.append(float(torch.where(same, 0.0, (a - b).abs()).max()) / max(1.0, largest))
     return max(found)

@@ -27,7 +27,7 @@ from throughtime.records.diagnosis import (
 __all__ = ["judge", "needed_lag"]
 
 _NO_TRAINING = "nothing is known of the training loop; give training="
-_NO_LAG = "nobody says how many steps the answer needs; give needs_lag"
+_NO_LAG = "how many steps the answer needs is not stated, only what is used; give needs_lag"
 _NO_CURVE = "there is no context-use curve"
 _UNTRAINED = (
     f"the model may be untrained; give training= with {limit('unused_context_updates'):g} updates"

@@ -124,7 +124,8 @@ class LayerRecord:
         units: Of the whole state.
         steps: T examined.
         rows: Sequences examined.
-        replay_error: The largest difference of our outputs from the model's own.
+        replay_error: The largest difference of our outputs and states from the model's own, as a
+            share of the largest of them if that is above one.
         horizon_steps: The largest lag at which the median error is 1 % of that at lag 0 or more.
         is_horizon_beyond: Whether it is so at the largest lag there is: the horizon is at least
             that.

@@ -89,7 +89,10 @@ def layer_panels(
 
 
 def _context_caption(context: ContextUse) -> str:
-    text = "The loss when all recurrent layers see the last n steps alone."
+    text = (
+        "The loss when all recurrent layers see the last n steps alone, so each point is a mean "
+        "over steps that have seen 1 to n; what is used is told from how much more each adds."
+    )
     if context.loss_exchanged is None:
         return text
     return (

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from by_hand import adjoints
+from stepped_by_hand import adjoints
 from torch import nn
 
 import throughtime as tt

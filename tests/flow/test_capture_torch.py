@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 import torch
-from by_hand import adjoints, kept_gradients, row_by_hand
+from stepped_by_hand import adjoints, kept_gradients, row_by_hand
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 

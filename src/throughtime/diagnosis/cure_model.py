@@ -86,7 +86,7 @@ def cure(
         >>> loss = lambda model, x: model(x)[0][-1].square().mean()
         >>> make = lambda **options: tt.apply_options(torch.nn.RNN(3, 8), options)
         >>> found = tt.diagnose(make(), x, loss, needs_lag=lag)
-        >>> cured = tt.cure(make, lambda model: float(loss(model, x)), found)
+        >>> cured = tt.cure(make, lambda model: loss(model, x).item(), found)
         >>> cured.record.code, cured.record.trials[0].options
         ('vanishing', {'cell': 'gru', 'init': ['chrono:60']})
     """

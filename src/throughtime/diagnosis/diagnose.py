@@ -22,6 +22,7 @@ from throughtime.flow.measure import measure
 from throughtime.flow.monitor import Monitor
 from throughtime.flow.resets import resetting
 from throughtime.flow.schedule import Schedule
+from throughtime.flow.threads import fitting_threads
 from throughtime.flow.verdicts import judge, needed_lag
 from throughtime.records.diagnosis import (
     ContextUse,
@@ -88,7 +89,7 @@ def diagnose(
         "needs_lag": _stated(needs_lag),
     }
     case = Evaluation(model, batch, loss, options["seed"])
-    with _ONE_AT_A_TIME, torch.inference_mode(mode=False):
+    with _ONE_AT_A_TIME, fitting_threads(model), torch.inference_mode(mode=False):
         record = _record(case, training, title or _named(model), **options)
 
     def again(other: Any, training: Any = None) -> Diagnosis:

@@ -8,7 +8,7 @@ from throughtime.flow.context import FROM_CONTEXT, used_steps
 from throughtime.flow.thresholds import limit
 from throughtime.records.diagnosis import ContextUse, LayerRecord, NeededLag, TrainingFacts
 
-__all__ = ["Case", "Found", "Verdict", "reach"]
+__all__ = ["Case", "Found", "Verdict"]
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Case:
     @cached_property
     def farthest(self) -> LayerRecord:
         """The layer whose error reaches farthest: through it the stack can learn."""
-        return max(self.layers, key=reach)
+        return max(self.layers, key=lambda layer: layer.horizon_steps)
 
     @cached_property
     def used(self) -> int:
@@ -69,10 +69,3 @@ class Case:
     def window(self) -> int | None:
         """Steps of a truncated backward pass."""
         return None if self.training is None else self.training.window_steps
-
-
-def reach(layer: LayerRecord) -> int:
-    """How far an error reaches at the least: the horizon, or all steps where it is beyond."""
-    if layer.is_horizon_beyond:
-        return max(layer.horizon_steps, layer.steps)
-    return layer.horizon_steps

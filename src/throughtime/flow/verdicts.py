@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from throughtime.flow import wording
-from throughtime.flow.case import Case, Found, Verdict, reach
+from throughtime.flow.case import Case, Found, Verdict
 from throughtime.flow.context import gains, needed_lag
 from throughtime.flow.remedies import facts_of, remedies
 from throughtime.flow.thresholds import THRESHOLDS, limit
@@ -144,7 +144,7 @@ def _state_not_carried(case: Case) -> Verdict:
 
 def _window_found(case: Case, value: float, threshold: str, why: str) -> Found:
     lag = case.stated if why == "needed" else case.used
-    values = {"window": case.window, "lag": lag, "why": why, "reach": reach(case.farthest)}
+    values = {"window": case.window, "lag": lag, "why": why, "reach": case.farthest.horizon_steps}
     return Found(value, limit(threshold), None, values)
 
 
@@ -152,7 +152,7 @@ def _truncated(case: Case) -> Verdict:
     if case.training is None:
         return _NO_TRAINING
     window, threshold = case.window, limit("truncated")
-    if window is None or reach(case.farthest) + 1 < threshold * window:
+    if window is None or case.farthest.horizon_steps + 1 < threshold * window:
         return None  # nothing is cut, or the error dies before the cut
     if case.stated is not None:
         value = case.stated / window
@@ -194,7 +194,7 @@ def _lost_lag(case: Case) -> int | str | None:
     lag = case.stated
     if lag is None:
         return _NO_LAG
-    if case.uses_needed or reach(case.farthest) >= lag:
+    if case.uses_needed or case.farthest.horizon_steps >= lag:
         return None
     if any(layer.is_horizon_beyond for layer in case.layers):
         return _too_short(case, lag)
@@ -216,7 +216,7 @@ def _forgetting(case: Case) -> Verdict:
     threshold = limit("forgetting") * lag
     if time >= threshold:
         return None
-    values = {"lag": lag, "reach": reach(case.farthest)}
+    values = {"lag": lag, "reach": case.farthest.horizon_steps}
     return Found(time, threshold, name, values, "steps")
 
 
@@ -237,7 +237,7 @@ def _rank_collapse(case: Case) -> Verdict:
     lag, units = case.stated, limit("rank_collapse_units")
     if lag is None:
         return _NO_LAG
-    arriving = [one for one in case.layers if reach(one) >= lag and one.units >= units]
+    arriving = [one for one in case.layers if one.horizon_steps >= lag and one.units >= units]
     counts = [(n, one) for one in arriving if (n := _directions(one, lag)) is not None]
     if not counts or case.uses_needed:
         return None
@@ -262,7 +262,7 @@ def _vanishing(case: Case) -> Verdict:
     layer = case.farthest
     threshold = limit("vanishing") * lag
     values = {"lag": lag, "factor": layer.bound_factor}
-    return Found(float(reach(layer)), threshold, layer.name, values, "steps")
+    return Found(float(layer.horizon_steps), threshold, layer.name, values, "steps")
 
 
 def _clipped_always(case: Case) -> Verdict:
@@ -289,7 +289,7 @@ def _unused_context(case: Case) -> Verdict:
         return _NO_CURVE
     if case.steps <= lag:
         return _too_short(case, lag)
-    if case.uses_needed or reach(case.farthest) < lag:
+    if case.uses_needed or case.farthest.horizon_steps < lag:
         return None  # it is used, or nothing arrives that could be learnt from
     if not _is_trained(case.training, context):
         return _UNTRAINED
@@ -313,7 +313,7 @@ def _healthy(case: Case, not_examined: dict[str, str]) -> Found:
         "is_beyond": case.farthest.is_horizon_beyond,
     }
     lag = 0 if case.needs_lag is None else case.needs_lag.steps
-    return Found(float(reach(case.farthest)), float(lag), None, values, "steps")
+    return Found(float(case.farthest.horizon_steps), float(lag), None, values, "steps")
 
 
 _TRIGGERS: dict[str, Callable[[Case], Verdict]] = {

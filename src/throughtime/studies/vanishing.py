@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from throughtime.errors import ConfigError
 from throughtime.flow.capture import watching
 from throughtime.flow.measure import measure
 from throughtime.models import SequenceModel
@@ -225,6 +226,9 @@ def measured(model: nn.Module, loss: Callable[[Any], Tensor]) -> LayerRecord:
     """How far back the error of a loss reaches in the one recurrent layer of a model."""
     with watching(model) as watch:
         passages = watch.passages(loss(watch.model), rows=_ROWS, seed=0)
+    if not passages:
+        why = "; ".join(watch.refused.values())
+        raise ConfigError(f"an error that never arrives cannot be followed: {why}.")
     return measure(passages[0], exponents=1)
 
 

@@ -6,6 +6,7 @@ comes back through time. With a loss on the last step it is zero at every other 
 if nothing were learnt from them.
 """
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -18,7 +19,7 @@ from throughtime.flow.measure import measure
 
 __all__ = ["FalseZero", "KindRow", "false_zero"]
 
-KINDS: dict[str, type[nn.RNNBase]] = {"nn.RNN": nn.RNN, "nn.LSTM": nn.LSTM, "nn.GRU": nn.GRU}
+KINDS: dict[str, Callable[[int, int], nn.RNNBase]] = {"nn.RNN": nn.RNN, "nn.LSTM": nn.LSTM, "nn.GRU": nn.GRU}
 STEPS, BATCH, INPUTS = 32, 16, 8
 SIZES, SEEDS = (16, 64, 256), (0, 1, 2, 3, 4)
 

@@ -19,7 +19,11 @@ from throughtime.flow.measure import measure
 
 __all__ = ["FalseZero", "KindRow", "false_zero"]
 
-KINDS: dict[str, Callable[[int, int], nn.RNNBase]] = {"nn.RNN": nn.RNN, "nn.LSTM": nn.LSTM, "nn.GRU": nn.GRU}
+KINDS: dict[str, Callable[[int, int], nn.RNNBase]] = {
+    "nn.RNN": nn.RNN,
+    "nn.LSTM": nn.LSTM,
+    "nn.GRU": nn.GRU,
+}
 STEPS, BATCH, INPUTS = 32, 16, 8
 SIZES, SEEDS = (16, 64, 256), (0, 1, 2, 3, 4)
 

@@ -11,7 +11,7 @@ from throughtime.declare import Cell
 from throughtime.errors import ConfigError, ShapeError
 from throughtime.nn import Recurrent
 
-__all__ = ["SequenceModel"]
+__all__ = ["SequenceModel", "answer_losses"]
 
 Hx = Tensor | Sequence["Hx"] | None
 
@@ -106,9 +106,18 @@ class SequenceModel(nn.Module):
         Shape:
             outputs: [N, O]; targets: [N] of classes, else [N, O]; losses: [N]
         """
-        if self.answer == "class":
-            return functional.cross_entropy(outputs, targets, reduction="none")
-        if self.answer == "value":
-            return (outputs - targets).square().mean(-1)
-        bits = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
-        return bits.sum(-1)
+        return answer_losses(self.answer, outputs, targets)
+
+
+def answer_losses(answer: str, outputs: Tensor, targets: Tensor) -> Tensor:
+    """Negative log probability in nats, or mean squared error, of each answer of a kind.
+
+    Shape:
+        outputs: [N, O]; targets: [N] of classes, else [N, O]; losses: [N]
+    """
+    if answer == "class":
+        return functional.cross_entropy(outputs, targets, reduction="none")
+    if answer == "value":
+        return (outputs - targets).square().mean(-1)
+    bits = functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+    return bits.sum(-1)

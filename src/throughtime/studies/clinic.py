@@ -11,7 +11,7 @@ from throughtime.cells.notation import parse_cell
 from throughtime.diagnosis.diagnose import diagnose
 from throughtime.diagnosis.diagnosis import Diagnosis
 from throughtime.diagnosis.training import Training
-from throughtime.models import SequenceModel
+from throughtime.models.sequence import answer_losses
 from throughtime.nn import GRU, LSTM, RNN, Recurrent
 from throughtime.nn.init import parse_init
 from throughtime.studies.exercises import Lessons
@@ -46,7 +46,7 @@ class _Answers(nn.Module):
         """The mean loss over counted steps, and the state to carry on."""
         features, hx = self.recurrent(lessons.inputs, hx)
         outputs = self.head(features[lessons.is_counted])
-        losses = SequenceModel.losses(self, outputs, lessons.targets[lessons.is_counted])  # type: ignore[arg-type]
+        losses = answer_losses(self.answer, outputs, lessons.targets[lessons.is_counted])
         return losses.mean(), hx
 
 

@@ -26,7 +26,7 @@ def show_top_finding(screen: "Screen", folder: Path) -> None:
     report = written_report(screen, found, RunFolder(folder).report)
     screen.facts([
         ("finding", f"{first.code.replace('_', ' ')}. {first.sentence}"),
-        ("cure", first.cure),
+        *([] if first.code == "healthy" else [("cure", first.cure)]),
         *([] if report is None else [("report", str(report))]),
         ("all of it", f"throughtime diagnose {folder}"),
     ])

@@ -125,7 +125,7 @@ FIXED: tuple[Patient, ...] = (
     patient("forgetting", "torch", _SUM, "gru", init=("forget:-2",), **SHORT),
     patient("rank_collapse", "ours", _ORDER, "rnn", plant="rank one", **GENTLE),
     patient("rank_collapse", "torch", _SUM, "rnn_relu", plant="rank one", **GENTLE),
-    patient("vanishing", "ours", _ORDER, "rnn", **SHORT),
+    patient("vanishing", "ours", _ORDER, "rnn_notes", **SHORT),
     patient("vanishing", "torch", _SUM, "rnn", init=("spectral:0.5",), **SHORT),
     patient("clipped_always", "ours", Stream("average", 8), "lstm", clip_norm=0.003, **WHOLE),
     patient(

@@ -1,10 +1,10 @@
 """How are the results of a comparison drawn? Scores on the left, learning on the right."""
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from throughtime.report.pictures_style import COLOURS, GREY, MARKERS, power_of_ten
+from throughtime.report.svg_file import svg_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,16 +24,7 @@ def comparison_svg(results: Mapping[str, Any]) -> bytes:
     Args:
         results: What `records.read_results` gives.
     """
-    import matplotlib as mpl
-    from matplotlib.figure import Figure
-
-    settings: Any = {"svg.hashsalt": "throughtime", "svg.fonttype": "none", "font.size": 9}
-    with mpl.rc_context(settings):
-        figure = Figure(figsize=SIZE, layout="constrained")
-        draw_comparison(figure, results)
-        file = io.BytesIO()
-        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": "throughtime"})
-    return file.getvalue()
+    return svg_file(lambda figure: draw_comparison(figure, results), SIZE)
 
 
 def draw_comparison(figure: "Figure", results: Mapping[str, Any]) -> None:

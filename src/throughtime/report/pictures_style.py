@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BLUE",
     "COLOURS",
+    "GREEN",
     "GREY",
     "LINES",
     "MARKERS",

@@ -83,8 +83,7 @@ class Drawn:
         return self
 
     def passage(self):
-        none = [None] * len(self.job.cell.states)
-        return passage(self.job, self.inputs, self.every, self.out_weights, none)
+        return passage(self.job, self.inputs, self.every, self.out_weights)
 
     def errors(self):
         """dE_t/ds_k of each moving state by probes, [T, T, B, w] over t and k in order of steps."""

@@ -9,7 +9,9 @@ import throughtime as tt
 from throughtime.declare.surgery import probed
 from throughtime.engine import Inputs, reference
 from throughtime.engine.steps import Steps
-from throughtime.flow.passage import passage
+from throughtime.flow.calls import Gradients, kept
+from throughtime.flow.joined import joined
+from throughtime.flow.loops import Carried
 from throughtime.nn.runs import initial_states, weights_in_use
 
 CELLS = {
@@ -34,15 +36,18 @@ def test_the_error_of_every_step(name, reverse):
     start = initial_states(layer, cell, run, B, x)
     inputs = Inputs(x, start, (), weights, (), (), torch.tensor([9, 6, 4]), reset)
     count = len(cell.states)
-    every = reference.sequence(job, inputs)[1 + count :]
-    probes = tuple(torch.zeros_like(s).requires_grad_() for s in every)
+    call, handed = kept(layer, 0, job, inputs, reference.sequence)
+    probes = tuple(torch.zeros_like(s).requires_grad_() for s in call.every)
     probed_job = replace(job, cell=probed(cell), memo={})
-    out, *last = reference.sequence(probed_job, inputs._replace(extras=probes))[: 1 + count]
-    gradients = [torch.randn_like(t) for t in (out, *last)]
-    loss = sum((t * g).sum() for t, g in zip((out, *last), gradients, strict=True))
-    truth = torch.autograd.grad(loss, probes)
+    outcome = reference.sequence(probed_job, inputs._replace(extras=probes))[: 1 + count]
+    factors = [torch.randn_like(t) for t in outcome]
 
-    found = passage(job, inputs, every, gradients[0], gradients[1:])
+    def loss(tensors):
+        return sum((t * f).sum() for t, f in zip(tensors, factors, strict=True))
+
+    truth = torch.autograd.grad(loss(outcome), probes)
+    gradients = Gradients(loss(handed[: 1 + count]), [call])
+    found = joined(Carried([call]), gradients, torch.arange(B))
     depth, order = found.steps.depth, Steps(job, inputs)
     total = [torch.cat([s.new_zeros(depth, B, s.shape[-1]), s]) for s in found.seeds]
     for t in reversed(range(T)):

@@ -88,8 +88,7 @@ def joined(sequence: Carried, gradients: Gradients, rows: Tensor) -> Passage:
     )
     ends = _ends(sequence, gradients, rows, runs, len(real))
     every = tuple(a + b for a, b in zip(each("every_gradients"), ends, strict=True))
-    nothing = [None] * len(every)
-    return passage(job, inputs, each("every"), along([p.out for p in pieces]), nothing, every)
+    return passage(job, inputs, each("every"), along([p.out for p in pieces]), every)
 
 
 def _check_weights(calls: Sequence[Call]) -> None:

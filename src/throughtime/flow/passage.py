@@ -57,7 +57,6 @@ def passage(
     inputs: Inputs,
     every: Sequence[Tensor],
     out_gradient: Tensor | None,
-    last_gradients: Sequence[Tensor | None],
     every_gradients: Sequence[Tensor | None] = (),
 ) -> Passage:
     """The passage of one call of one layer and direction.
@@ -67,11 +66,11 @@ def passage(
         inputs: Of the call, detached, in one floating-point dtype.
         every: The states of every step, as an engine gives them.
         out_gradient: dE/d output, by everything downstream; None where nothing came.
-        last_gradients: dE/d last values of each state.
-        every_gradients: dE/d the states of every step, where a caller used them.
+        every_gradients: dE/d the states of every step, where a caller used them: what it was
+            handed for all steps, and the last values of the sequence.
 
     Shape:
-        every: each [T, B, w]; out_gradient: [T, B, O]; last_gradients: each [D, B, w]
+        every, every_gradients: each [T, B, w]; out_gradient: [T, B, O]
     """
     order = Steps(job, inputs)
     real = order.real
@@ -90,26 +89,5 @@ def passage(
         of_steps = every_gradients[i] if i < len(every_gradients) else None
         if of_steps is not None:
             seeds[n] = seeds[n] + order.in_order(of_steps)
-        of_last = last_gradients[i]
-        if of_last is not None:
-            seeds[n] = seeds[n] + _at_the_end(of_last, order)
     masked = tuple(torch.where(real.unsqueeze(-1), s, 0.0) for s in seeds)
     return Passage(job.cell.name, job.cell.name, steps, masked, order.reached, real, 0.0)
-
-
-def _at_the_end(last: Tensor, order: Steps) -> Tensor:
-    """The gradient of the last D values of a state at the steps that made them, [T, B, w].
-
-    Values from before a row last started anew are none of its steps'.
-    """
-    (count, rows), depth = order.real.shape, last.shape[0]
-    lengths = order.real.sum(0)
-    found = last.new_zeros(count + depth, rows, last.shape[-1])
-    for place in range(depth):  # value `place` is made `depth - 1 - place` steps before the last
-        step = lengths + place  # shifted by D: what lies before the first step is cut off below
-        index = step.view(1, rows, 1).expand(1, rows, last.shape[-1])
-        found.scatter_add_(0, index, last[place : place + 1])
-    step = torch.arange(count, device=last.device).unsqueeze(-1)
-    anew = order.real & ~order.reached[-1]
-    begin = torch.where(anew, step, 0).amax(0) if count else lengths
-    return torch.where((step >= begin).unsqueeze(-1), found[depth:], 0.0)

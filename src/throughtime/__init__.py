@@ -152,8 +152,13 @@ def __getattr__(name: str) -> Any:
 
 def _home(name: str) -> str:
     """The module that a public name comes from."""
-    groups = {"nn": _LAYERS, "cells": _CURES, "diagnosis": _DIAGNOSIS, "flow.monitor": ("Monitor",)}
-    groups["flow.lightning"] = ("LightningMonitor",)
+    groups = {
+        "nn": _LAYERS,
+        "cells": _CURES,
+        "diagnosis": _DIAGNOSIS,
+        "flow.monitor": ("Monitor",),
+        "flow.lightning": ("LightningMonitor",),
+    }
     return next((home for home, names in groups.items() if name in names), "declare")
 
 

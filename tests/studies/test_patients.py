@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from throughtime.cli.main import main
+from throughtime.errors import ConfigError
 from throughtime.records.diagnosis import CODES
 from throughtime.studies.clinic import PLANTS, make
 from throughtime.studies.diagnosis_bench import BenchRow, DiagnosisBench, treated
@@ -48,6 +49,11 @@ def test_a_patient_is_built_and_its_fault_goes_with_the_cure(patient):
         assert cured.recurrent.weight_hh_l0.abs().max() < 1.0 + 1e-5
     kind = "torch.nn" if patient.library == "torch" else "throughtime.nn"
     assert type(plain.recurrent).__module__.startswith(kind)
+
+
+def test_a_cure_that_a_patient_cannot_take_is_refused():
+    with pytest.raises(ConfigError, match="omega"):
+        FIXED[0].setting.cured({"clip_norm": 1.0, "omega": 0.5})
 
 
 @pytest.mark.parametrize("kind", ["average", "latest"])

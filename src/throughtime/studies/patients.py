@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from throughtime.errors import ConfigError
 from throughtime.studies.exercises import Exercise, OfTask, Stream
 
 __all__ = [
@@ -52,8 +53,15 @@ class Setting:
     data_fault: str | None = None
 
     def cured(self, options: Mapping[str, Any]) -> "Setting":
-        """With the options of a cure; a planted fault of the weights goes with their old init."""
-        changes = {name: value for name, value in options.items() if hasattr(self, name)}
+        """With the options of a cure; a planted fault of the weights goes with their old init.
+
+        Raises:
+            ConfigError: An option is none of a patient's.
+        """
+        unknown = [name for name in options if not hasattr(self, name)]
+        if unknown:
+            raise ConfigError(f"{unknown[0]} is no option of a patient; give `Setting` a field.")
+        changes = dict(options)
         if "init" in changes:
             changes["init"] = tuple(changes["init"])
         if {"init", "cell", "hidden"} & changes.keys():

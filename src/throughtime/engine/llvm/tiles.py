@@ -6,13 +6,18 @@ row computed with others.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from throughtime.engine.llvm.ir import Code, Lanes
 
-__all__ = ["Shape", "dispatch_text", "shape", "take_text", "tile_text", "wide_text"]
+__all__ = ["Shape", "dispatch_text", "shape", "streams", "take_text", "tile_text", "wide_text"]
 
 _UNROLL = 4
+_AHEAD = 1024  # bytes of b to ask for in advance; without, a panel from afar costs a tenth more
+_LINE = 64  # bytes that come together
+_ARM_SPARE = 5  # registers in which LLVM collects numbers of a
+_MOST_ROWS = 8  # each has its address in a register
+_SUMS = 8  # independent ones, for two multiplications a cycle that take four cycles each
 
 
 @dataclass(frozen=True)
@@ -29,7 +34,7 @@ class Shape:
 
 
 def shape(machine_bits: int, registers: int, groups: int, lanes: Lanes) -> Shape:
-    """The block for panels of a number of vectors.
+    """The fastest block for panels of a number of vectors.
 
     Args:
         machine_bits: The width of the machine's vector registers.
@@ -41,13 +46,45 @@ def shape(machine_bits: int, registers: int, groups: int, lanes: Lanes) -> Shape
         A shape whose `vectors` divide `groups`.
     """
     each = max(1, lanes.count * lanes.bytes * 8 // machine_bits)
-    room = (registers - registers // 4) // each  # accumulators; the rest holds a and b
-    best = Shape(1, 1)
-    for vectors in (v for v in range(1, groups + 1) if groups % v == 0):
-        rows = min(room // vectors, 8)
-        if rows * vectors > best.rows * best.vectors:
-            best = Shape(vectors, rows)
-    return best
+    arm = machine_bits == 128 and registers > 16
+    room = registers - _ARM_SPARE if arm else registers
+    sizes = [
+        Shape(vectors, rows)
+        for vectors in range(1, groups + 1)
+        for rows in range(1, _MOST_ROWS + 1)
+        if groups % vectors == 0 and _held(rows, vectors) * each <= room
+    ]
+    return min(sizes, key=_cost, default=Shape(1, 1))
+
+
+def _held(rows: int, vectors: int) -> int:
+    """The registers of a block: its sums, the shorter side, and one for the longer side."""
+    return rows * vectors + min(rows, vectors) + 1
+
+
+def _cost(size: Shape) -> float:
+    """Roughly the cycles of a multiplication: two a cycle at best, as many loads, and latency.
+
+    A panel seldom stays in the nearest cache, so what is read of it for each row counts again; and
+    the more sums, the less a late number holds up. The weights agree with what was measured.
+    """
+    sums = size.rows * size.vectors
+    loads = (size.rows + size.vectors) / (2 * sums)
+    return max(0.5, loads, _SUMS / (2 * sums)) + 0.25 / size.rows + 0.7 / sums
+
+
+def streams(size: Shape, rows: int) -> int:
+    """How many neighbouring panels a call of few rows takes so that it is not held up by latency.
+
+    Args:
+        size: The shape of a full tile.
+        rows: How many rows there are.
+
+    Returns:
+        1 where the tile alone has sums enough; else what `wide_text` is to be built for.
+    """
+    full = size.rows * size.vectors
+    return max(1, min(full // (rows * size.vectors), -(-_SUMS // (rows * size.vectors))))
 
 
 def tile_text(lanes: Lanes, rows: int, vectors: int) -> str:
@@ -143,107 +180,116 @@ def take_text(most: int) -> str:
 
 @dataclass
 class _Block:
-    """The writer of one function: accumulators in registers, k unrolled, loops with tests below."""
+    """The writer of one function: sums in registers, k unrolled, loops with their test below.
+
+    Attributes:
+        code: The function's lines.
+        rows: How many rows the block has.
+        vectors: How many vectors of columns a panel has.
+        a: The address of each row.
+        b: The address of each panel.
+    """
 
     code: Code
     rows: int
     vectors: int
     streams: int
+    a: list[str] = field(default_factory=list)
+    b: list[str] = field(default_factory=list)
 
     def text(self, head: str) -> str:
         """The whole function."""
-        self.code.label("entry")
-        a = [self._row("%a", "%lda", r) for r in range(self.rows)]
-        out = [self._row("%out", "%ldo", r) for r in range(self.rows)]
-        b = [self._row("%b", "%bstride", s) for s in range(self.streams)]
-        start = self._start(out)
-        end = self._sums(a, b, start)
-        for cell, value in zip(self._cells(out), end, strict=True):
-            self.code.store(value, cell)
-        self.code.do("ret void")
-        return "\n".join([f"define internal void {head} nounwind {{", *self.code.lines, "}", ""])
+        code = self.code
+        code.label("entry")
+        self.a = self._spaced("%a", "%lda", self.rows)
+        self.b = self._spaced("%b", "%bstride", self.streams)
+        cells = self._cells(self._spaced("%out", "%ldo", self.rows))
+        sums = self._start(cells)
+        whole = code.let(f"and i64 %k, {-_UNROLL}")
+        sums = self._loop("many", ("0", whole, _UNROLL), sums)
+        sums = self._loop("few", (whole, "%k", 1), sums)
+        for cell, value in zip(cells, sums, strict=True):
+            code.store(value, cell)
+        code.do("ret void")
+        return "\n".join([f"define internal void {head} nounwind {{", *code.lines, "}", ""])
 
-    def _row(self, base: str, stride: str, number: int) -> str:
-        if number == 0:
-            return base
-        return self.code.at(base, self.code.let(f"mul i64 {stride}, {number}"))
+    def _spaced(self, base: str, stride: str, count: int) -> list[str]:
+        """Addresses from a base, a stride apart."""
+        far = [self.code.let(f"mul i64 {stride}, {n}") for n in range(1, count)]
+        return [base, *(self.code.at(base, offset) for offset in far)]
 
-    def _cells(self, out: Sequence[str]) -> list[str]:
-        """The address of each accumulator."""
+    def _cells(self, rows: Sequence[str]) -> list[str]:
+        """The address of each vector of the result."""
         count = self.code.lanes.count
         columns = range(0, self.streams * self.vectors * count, count)
-        return [self.code.at(row, str(c)) for row in out for c in columns]
+        return [self.code.at(row, str(c)) for row in rows for c in columns]
 
-    def _start(self, out: Sequence[str]) -> list[str]:
-        """What the accumulators start from."""
+    def _start(self, cells: Sequence[str]) -> list[str]:
+        """What the sums start from: `out` or zero."""
         code = self.code
         code.do("br i1 %more, label %held, label %start")
         code.label("held")
-        held = [code.load(cell) for cell in self._cells(out)]
+        held = [code.load(cell) for cell in cells]
         code.do("br label %start")
         code.label("start")
-        return self._join([("held", held), ("entry", ["zeroinitializer"] * len(held))])
+        return self._join("entry", ["zeroinitializer"] * len(held), "held", held)
 
-    def _join(self, ways: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
-        """One value for each accumulator, from the block that was left last."""
-        kind = self.code.lanes.type
-        return [
-            self.code.let(
-                f"phi {kind} "
-                + ", ".join(f"[ {v}, %{block} ]" for v, (block, _) in zip(each, ways, strict=True))
-            )
-            for each in zip(*(values for _, values in ways), strict=True)
-        ]
+    def _join(self, one: str, first: list[str], other: str, second: list[str]) -> list[str]:
+        """The sums where two ways meet."""
+        pairs, kind = zip(first, second, strict=True), self.code.lanes.type
+        return [self.code.let(f"phi {kind} [ {x}, %{one} ], [ {y}, %{other} ]") for x, y in pairs]
 
-    def _sums(self, a: Sequence[str], b: Sequence[str], start: list[str]) -> list[str]:
-        """The loops over k: four at a time, then one at a time."""
-        code = self.code
-        whole = code.let(f"and i64 %k, {-_UNROLL}")
-        many = self._loop("many", _UNROLL, ("0", whole), (a, b), ("start", start))
-        return self._loop("few", 1, (whole, "%k"), (a, b), ("many.end", many))
-
-    def _loop(
-        self,
-        name: str,
-        step: int,
-        span: tuple[str, str],
-        operands: tuple[Sequence[str], Sequence[str]],
-        given: tuple[str, list[str]],
-    ) -> list[str]:
-        """One loop over k, left with the accumulators' values at block `name`.end."""
-        code, (source, before) = self.code, given
-        some = code.let(f"icmp slt i64 {span[0]}, {span[1]}")
+    def _loop(self, name: str, span: tuple[str, str, int], before: list[str]) -> list[str]:
+        """A loop over k from start to stop by a step; the sums after it."""
+        code, came, (start, stop, step) = self.code, self.code.block, span
+        some = code.let(f"icmp slt i64 {start}, {stop}")
         code.do(f"br i1 {some}, label %{name}, label %{name}.end")
         code.label(name)
-        code.do(f"%{name}.i = phi i64 [ {span[0]}, %{source} ], [ %{name}.next, %{name} ]")
-        place, sums = len(code.lines), [f"%{name}.{n}" for n in range(len(before))]
-        after = sums
+        code.do(f"%{name}.k = phi i64 [ {start}, %{came} ], [ %{name}.next, %{name} ]")
+        place, held = len(code.lines), [f"%{name}.{n}" for n in range(len(before))]
+        after = held
         for k in range(step):
-            index = code.let(f"add i64 %{name}.i, {k}")
-            after = self._multiply(operands, index, after)
-        kind = code.lanes.type
+            self._ask(f"%{name}.k", k, step)
+            after = self._turn(code.let(f"add i64 %{name}.k, {k}"), after)
         code.lines[place:place] = [
-            f"  {s} = phi {kind} [ {x}, %{source} ], [ {y}, %{name} ]"
-            for s, x, y in zip(sums, before, after, strict=True)
+            f"  {s} = phi {code.lanes.type} [ {x}, %{came} ], [ {y}, %{name} ]"
+            for s, x, y in zip(held, before, after, strict=True)
         ]
-        code.do(f"%{name}.next = add i64 %{name}.i, {step}")
-        more = code.let(f"icmp slt i64 %{name}.next, {span[1]}")
+        code.do(f"%{name}.next = add i64 %{name}.k, {step}")
+        more = code.let(f"icmp slt i64 %{name}.next, {stop}")
         code.do(f"br i1 {more}, label %{name}, label %{name}.end")
         code.label(f"{name}.end")
-        return self._join([(source, before), (name, after)])
+        return self._join(came, before, name, after)
 
-    def _multiply(
-        self, operands: tuple[Sequence[str], Sequence[str]], k: str, sums: Sequence[str]
-    ) -> list[str]:
-        """The accumulators after one k."""
-        code, width = self.code, self.vectors * self.code.lanes.count
-        offset = code.let(f"mul i64 {k}, {width}")
-        panels = [code.at(b, offset) for b in operands[1]]
-        columns = [
-            code.load(code.at(panel, str(v * code.lanes.count)))
-            for panel in panels
-            for v in range(self.vectors)
-        ]
-        spread = [code.spread(code.at(a, k)) for a in operands[0]]
-        pairs = [(x, y) for x in spread for y in columns]
-        return [code.fma(x, y, s) for (x, y), s in zip(pairs, sums, strict=True)]
+    def _ask(self, base: str, k: int, step: int) -> None:
+        """Ask for what b holds a little further on, each line of memory once."""
+        code, turn = self.code, self.vectors * self.code.lanes.count * self.code.lanes.bytes
+        lines = [n for n in range(k * turn, (k + 1) * turn) if n % _LINE == 0]
+        if step == 1 or not lines:
+            return
+        here = code.let(f"mul i64 {base}, {turn}")
+        for b in self.b:
+            for n in lines:
+                far = code.let(f"add i64 {here}, {n + _AHEAD}")
+                place = code.let(f"getelementptr i8, ptr {b}, i64 {far}")
+                code.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+
+    def _turn(self, k: str, sums: Sequence[str]) -> list[str]:
+        """The sums after one more k.
+
+        The shorter side is held in registers and the longer one streams through a single register:
+        in the other order LLVM runs out of registers.
+        """
+        code, count = self.code, self.code.lanes.count
+        offset = code.let(f"mul i64 {k}, {self.vectors * count}")
+        panels = [code.at(b, offset) for b in self.b]
+        columns = [code.at(p, str(v * count)) for p in panels for v in range(self.vectors)]
+        rows = [code.at(a, k) for a in self.a]
+        out, spread_held = list(sums), len(rows) < len(columns)
+        held = [code.spread(r) for r in rows] if spread_held else [code.load(c) for c in columns]
+        for s, source in enumerate(columns if spread_held else rows):
+            one = code.load(source) if spread_held else code.spread(source)
+            for h, other in enumerate(held):
+                n = h * len(columns) + s if spread_held else s * len(columns) + h
+                out[n] = code.fma(one, other, out[n])
+        return out

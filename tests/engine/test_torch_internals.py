@@ -93,3 +93,23 @@ def test_autograd_below_op():
     with Plain():
         assert slope(x).tolist() == [3.0, 12.0]
     assert seen == [False, False], "autograd is on inside kernels now: the guard can go"
+
+
+def test_storage_users():
+    tensor = torch.empty(100)
+    storage = tensor.untyped_storage()
+    alone = torch_internals.storage_users(storage)
+
+    def others():
+        return torch_internals.storage_users(storage) - alone
+
+    assert others() == 0
+    product = (tensor.data * torch.ones(100, requires_grad=True)).sum()
+    assert others() == 1, "a graph saved it"
+    product.backward()
+    assert others() == 0
+    users = [tensor.data, tensor[3:], tensor[3:].view(-1).numpy(), tensor.untyped_storage()]
+    while users:
+        assert others() == len(users)
+        users.pop()
+    assert others() == 0

@@ -4,6 +4,7 @@
 A new torch breaks here and nowhere else.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -47,3 +48,12 @@ def autograd_below_op() -> Iterator[None]:
         for key in (keys.AutogradFunctionality, keys.ADInplaceOrView):
             torch._C._dispatch_tls_set_dispatch_key_excluded(key, False)  # noqa: FBT003 (torch's)
         yield
+
+
+def storage_users(storage: torch.UntypedStorage) -> int:
+    """A number that is larger by at least one for every other user of a storage.
+
+    Users are tensors, views, what a graph saved, and Python variables. Compare it with the number
+    at a time when there was no other user.
+    """
+    return torch._C._storage_Use_Count(storage._cdata) + sys.getrefcount(storage)

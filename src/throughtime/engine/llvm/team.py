@@ -43,7 +43,7 @@ define void @team(ptr %closure) nounwind {
   ret void
 }
 """
-_SPINS = 2000  # looks at a flag before the core is offered to others
+_SPINS = 200  # looks at a flag before the core is offered to others: a few microseconds
 _Closure = ctypes.c_int64 * 2  # a kernel and its arguments
 _kernels: dict[int, Kernel] = {}
 

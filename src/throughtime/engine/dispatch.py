@@ -6,6 +6,7 @@ from typing import NamedTuple
 from torch import Tensor
 
 from throughtime.engine import reference, vendor
+from throughtime.engine.llvm import sequence as llvm
 from throughtime.engine.interleave import interleaved, judged, quotient, strands_of
 from throughtime.engine.job import Inputs, Job
 from throughtime.errors import ConfigError, EngineError
@@ -39,7 +40,13 @@ VENDOR = Engine(
     interleaved(vendor.sequence),
     judged(vendor.refusal),
 )
-FASTEST_FIRST = (VENDOR, REFERENCE)
+LLVM = Engine(
+    "llvm",
+    "a fused kernel, built in memory from the cell's equations",
+    interleaved(llvm.sequence),
+    judged(llvm.refusal),
+)
+FASTEST_FIRST = (VENDOR, LLVM, REFERENCE)
 NAMES = ("auto", *(engine.name for engine in FASTEST_FIRST))
 
 

@@ -76,14 +76,22 @@ class Tape:
         x = self.inputs.x
         return x.reshape(-1, x.shape[2])
 
-    def after(self, state: int, lag: int = 0) -> int:
+    @cached_property
+    def ends(self) -> Tensor | None:
+        """Where in `states` the last D values lie; None where they lie at the end. [D, B, 1]"""
+        lengths, depth = self.inputs.lengths, self.job.cell.depth
+        if lengths is None or depth == 1:
+            return None
+        return (lengths + torch.arange(depth)[:, None]).unsqueeze(-1)
+
+    def after(self, lag: int = 0) -> int:
         """Where in `states` the value some steps before the one of step 0 lies."""
         depth = self.job.cell.depth
         return lag if self.job.reverse else depth - lag
 
     def trajectory(self, state: int) -> Tensor:
         """A state after every step. [T, B, w]"""
-        first, width = self.after(state), self.job.state_sizes()[state]
+        first, width = self.after(), self.job.state_sizes()[state]
         return self.states[state][first : first + self.steps, :, :width]
 
 
@@ -159,10 +167,10 @@ class Launch:
 
     def _past(self, place: Place) -> Span:
         state, lag = place[1:]
-        return self._in_time(self.tape.states[state], self.tape.after(state, lag))
+        return self._in_time(self.tape.states[state], self.tape.after(lag))
 
     def _after(self, place: Place) -> Span:
-        return self._in_time(self.tape.states[place[1]], self.tape.after(place[1]))
+        return self._in_time(self.tape.states[place[1]], self.tape.after())
 
     def _gate(self, place: Place, rows: Mapping[Width, Tensor]) -> Span:
         layout = self.program.layout

@@ -105,7 +105,10 @@ class _Backward(Launch):
         batch, last = self.tape.batch, self.final[state]
         count = self.tape.steps if self._is_history(state) else 0
         running = torch.zeros(count + depth, batch, padded(width), dtype=self.dtype)
-        if last is not None:
+        if last is not None and self.tape.ends is not None:
+            ends = self.tape.ends.expand(-1, -1, width)
+            running[..., :width].scatter_add_(0, ends, last)
+        elif last is not None:
             last = last.flip(0) if self.job.reverse else last
             first = 0 if self.job.reverse else count
             running[first : first + depth, :, :width] = last
@@ -116,7 +119,7 @@ class _Backward(Launch):
         running = self.running[state]
         assert running is not None, "clocks have no adjoint"
         if self._is_history(state):
-            return self._in_time(running, self.tape.after(state, lag))
+            return self._in_time(running, self.tape.after(lag))
         return Span(running.data_ptr(), 0, running.stride(1))
 
     def _outer(self, place: Place) -> Span:
@@ -264,9 +267,9 @@ class _Gathering:
         if place[0] == "x":
             return tape.x
         if place[0] == "past":
-            return rows_of(tape.states[place[1]], tape.after(place[1], place[2]), steps, width)
+            return rows_of(tape.states[place[1]], tape.after(place[2]), steps, width)
         if place[0] == "after":
-            return rows_of(tape.states[place[1]], tape.after(place[1]), steps, width)
+            return rows_of(tape.states[place[1]], tape.after(), steps, width)
         if place[0] == "read":
             return rows_of(tape.kept[place], 0, steps, width)
         if place[0] == "once":

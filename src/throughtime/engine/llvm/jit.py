@@ -26,7 +26,8 @@ _EXTERNAL = {
     "sched_yield": "i32 ()",
 }
 _LOCK = threading.RLock()
-_modules: dict[tuple[str, Machine], "Module"] = {}
+_Key = tuple[str, Machine, tuple[tuple[str, int], ...]]
+_modules: dict[_Key, "Module"] = {}
 
 # A process that is forked while another thread compiles would inherit a lock that nobody opens.
 os.register_at_fork(
@@ -79,7 +80,7 @@ def compiled(text: str, machine: Machine, symbols: Mapping[str, int] | None = No
     Raises:
         EngineError: If llvmlite is missing, LLVM has no such target, or the text is wrong.
     """
-    key = (text, machine)
+    key = (text, machine, tuple(sorted((symbols or {}).items())))
     found = _modules.get(key)
     if found is None:
         with _LOCK:

@@ -1,6 +1,7 @@
 """When can the fused engine run a job, and what does it return?"""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -37,10 +38,33 @@ def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
 
 def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     """Run a cell over a sequence with fused kernels; as `reference.sequence`."""
+    if job.reverse and inputs.lengths is not None and job.cell.depth > 1:
+        return _in_order_of_steps(job, inputs, inputs.lengths)
     flat = inputs.flat()
     if torch.is_grad_enabled() and any(t.requires_grad for t in flat):
         return _Sequence.apply(job, inputs.lengths, inputs.reset, *flat)
     return _Call(job, inputs, [False] * len(flat)).outputs()
+
+
+def _in_order_of_steps(job: Job, inputs: Inputs, lengths: Tensor) -> tuple[Tensor, ...]:
+    """Run backwards from each row's end, where delays would reach beyond it, as a forward run."""
+    steps = torch.arange(inputs.x.shape[0])[:, None]
+    real = steps < lengths
+    order = torch.where(real, lengths - 1 - steps, steps)
+
+    def turned(a: Tensor) -> Tensor:
+        index = order.view(*order.shape, *[1] * (a.dim() - 2))
+        return a.gather(0, index.expand_as(a))
+
+    reset = inputs.reset
+    if reset is not None:
+        reset = turned(_crossed_backwards(reset & real))
+    given = inputs._replace(x=turned(inputs.x), extras=tuple(map(turned, inputs.extras)), reset=reset)
+    if "llvm forwards" not in job.memo:
+        job.memo["llvm forwards"] = replace(job, reverse=False, memo={})
+    out, *rest = sequence(job.memo["llvm forwards"], given)
+    count = len(job.cell.states)
+    return (turned(out), *rest[:count], *map(turned, rest[count:]))
 
 
 class _Sequence(torch.autograd.Function):
@@ -95,6 +119,7 @@ class _Call:
             self.tape = Tape(self.program, self._detached(), masks, once)
             forward(self.tape, save=self.save)
             trajectories = [self.tape.trajectory(i) for i in range(len(job.cell.states))]
+            self.stale = _stale(job, self.inputs, masks.get("age"))
             final = [self._final(i) for i in range(len(job.cell.states))]
         self.emitted: Tensor | None = None
         self.states = [t.detach() for t in trajectories]
@@ -122,22 +147,21 @@ class _Call:
         return a if self.valid is None else torch.where(self.valid, a, a.new_zeros(()))
 
     def _final(self, state: int) -> Tensor:
-        """The last D values of a state."""
+        """The last D values of a state; those from before a reset are the initial one."""
+        found = self._last(state)
+        if self.stale is None:
+            return found
+        return torch.where(self.stale, fresh_states(self.job, self.inputs)[state], found)
+
+    def _last(self, state: int) -> Tensor:
+        """The last D values of a state, whatever resets there were."""
         states, job = self.tape.states[state], self.job
         width, depth = job.state_sizes()[state], job.cell.depth
         if job.reverse:
             return states[:depth, :, :width].flip(0)
-        if depth == 1 or self.inputs.lengths is None:
+        if self.tape.ends is None:
             return states[self.tape.steps :, :, :width]
-        return states[..., :width].gather(0, self._last_places(width))
-
-    def _last_places(self, width: int) -> Tensor:
-        """Where the last D real values lie. [D, B, w]"""
-        depth = self.job.cell.depth
-        lengths = self.inputs.lengths
-        assert lengths is not None, "without lengths they lie at the end"
-        places = lengths + torch.arange(depth)[:, None]
-        return places.unsqueeze(-1).expand(-1, -1, width)
+        return states[..., :width].gather(0, self.tape.ends.expand(-1, -1, width))
 
     def _once(self) -> list[Tensor]:
         """The values per unit."""
@@ -199,8 +223,10 @@ class _Call:
         for i, g in enumerate(every):
             if g is not None:
                 _add(outer, i, self._held(g))
-        final = [None if g is None else g for g in final]
-        final = self._spread_final(final, outer)
+        clocks = [s.clock for s in self.job.cell.states]
+        final = [None if c else g for g, c in zip(final, clocks, strict=True)]
+        if self.stale is not None:
+            final = self._renewed(final, total)
         states, learned = count, len(self.inputs.initial)
         first = 1 + states + learned
         weights = len(self.job.slots)
@@ -223,6 +249,18 @@ class _Call:
             total[0] = self._held(total[0])
         return [g if w else None for g, w in zip(total, self.wanted, strict=True)]
 
+    def _renewed(
+        self, final: Sequence[Tensor | None], total: list[Tensor | None]
+    ) -> list[Tensor | None]:
+        """Hand gradients of values that a reset renewed to the learned initial states."""
+        assert self.stale is not None, "only resets renew"
+        learned = iter(range(1 + len(final), 1 + len(final) + len(self.inputs.initial)))
+        for state, g in zip(self.job.cell.states, final, strict=True):
+            place = next(learned, None) if not state.clock else None
+            if g is not None and place is not None:
+                _sum_into(total, place, torch.where(self.stale, g, 0.0).sum((0, 1)))
+        return [None if g is None else torch.where(self.stale, 0.0, g) for g in final]
+
     def _into_states(
         self, out: Tensor, outer: dict[int, Tensor], total: list[Tensor | None], *, keep: bool
     ) -> None:
@@ -242,17 +280,6 @@ class _Call:
                 _add(outer, i, g)
         for i, g in enumerate(found[len(self.states) :]):
             _sum_into(total, i, g)
-
-    def _spread_final(
-        self, final: Sequence[Tensor | None], outer: dict[int, Tensor]
-    ) -> list[Tensor | None]:
-        """Gradients of last values that lie at each row's own end go to their steps."""
-        job = self.job
-        clocks = [s.clock for s in job.cell.states]
-        kept = [None if c else g for g, c in zip(final, clocks, strict=True)]
-        if job.cell.depth == 1 or job.reverse or self.inputs.lengths is None:
-            return kept
-        raise NotImplementedError
 
 
 def _add(outer: dict[int, Tensor], state: int, g: Tensor) -> None:
@@ -291,10 +318,16 @@ def _masks(job: Job, inputs: Inputs, valid: Tensor | None) -> dict[str, Tensor]:
         masks["valid"] = valid[..., 0].to(dtype)
     if inputs.reset is not None:
         reset = inputs.reset if valid is None else inputs.reset & valid[..., 0]
-        if job.reverse:  # the border before step t + 1 is met after t + 1, before t
-            reset = torch.cat([reset[1:], torch.zeros_like(reset[:1])])
-        masks["age"] = _age(reset.flip(0)).flip(0).to(dtype) if job.reverse else _age(reset).to(dtype)
+        if job.reverse:
+            masks["age"] = _age(_crossed_backwards(reset).flip(0)).flip(0).to(dtype)
+        else:
+            masks["age"] = _age(reset).to(dtype)
     return masks
+
+
+def _crossed_backwards(reset: Tensor) -> Tensor:
+    """Where a run backwards meets resets: the border before step t + 1 comes before step t."""
+    return torch.cat([reset[1:], torch.zeros_like(reset[:1])])
 
 
 def _age(reset: Tensor) -> Tensor:
@@ -302,3 +335,18 @@ def _age(reset: Tensor) -> Tensor:
     step = torch.arange(reset.shape[0])[:, None]
     never = torch.full_like(step, -(1 << 20))
     return step - torch.where(reset, step, never).cummax(0).values if len(step) else step - never
+
+
+def _stale(job: Job, inputs: Inputs, age: Tensor | None) -> Tensor | None:
+    """Which of the last D values lie before the last reset; None if none can. [D, B, 1]"""
+    depth = job.cell.depth
+    if age is None or depth == 1 or not len(age):
+        return None
+    if job.reverse:
+        last = age[0]
+    elif inputs.lengths is None:
+        last = age[-1]
+    else:
+        last = age.gather(0, (inputs.lengths - 1).clamp(min=0)[None])[0]
+    lag = torch.arange(depth, 0, -1)[:, None]
+    return (lag > last + 1).unsqueeze(-1)

@@ -1,25 +1,24 @@
-"""What does `throughtime bench` show, and what does it return?"""
+"""Which benches are there, and what does `throughtime bench diagnosis` show and return?"""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import subcommand
 
+from throughtime.cli.bench_cpu import BenchCpu
 from throughtime.cli.command import Command
 
 if TYPE_CHECKING:
     from throughtime.cli.screen import Screen
     from throughtime.studies.diagnosis_bench import BenchRow
 
-__all__ = ["Bench"]
+__all__ = ["BenchDiagnosis", "bench"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Bench(Command):
-    """Measure what we claim: how often the instrument is right, and whether its cures cure."""
+class BenchDiagnosis(Command):
+    """Patients with a known fault, healthy ones, cures: how often is it right?"""
 
-    what: Positional[Literal["diagnosis"]] = "diagnosis"
-    """diagnosis: patients with a known fault and healthy ones, each with its first cure."""
     only: str | None = None
     """Only those whose name has this in it, such as vanishing or torch-lstm."""
     seed: int | None = None
@@ -51,3 +50,11 @@ def _show(screen: "Screen", row: "BenchRow") -> None:
     mark = "right" if row.is_right else "wrong"
     screen.line(f"{mark:<6}{row.name}", "" if row.is_right else "bold")
     screen.line(f"      {', '.join(row.codes)}{'; ' if cure else ''}{cure}", "dim")
+
+
+def bench(
+    which: Annotated[BenchDiagnosis, subcommand("diagnosis")]
+    | Annotated[BenchCpu, subcommand("cpu")] = BenchDiagnosis(),
+) -> Command:
+    """Measure what we claim: how often the instrument is right, how fast layers are."""
+    return which

@@ -11,11 +11,11 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import tyro
 
-from throughtime.cli.bench import Bench
+from throughtime.cli.bench import bench
 from throughtime.cli.command import Command
 from throughtime.cli.compare import Compare
 from throughtime.cli.cure import Cure
@@ -30,7 +30,7 @@ from throughtime.errors import ThroughtimeError
 
 __all__ = ["main"]
 
-_VERBS: dict[str, type[Command]] = {
+_VERBS: dict[str, Callable[..., Command]] = {
     "train": Train,
     "evaluate": Evaluate,
     "generate": Generate,
@@ -39,7 +39,7 @@ _VERBS: dict[str, type[Command]] = {
     "compare": Compare,
     "tasks": Tasks,
     "demo": Demo,
-    "bench": Bench,
+    "bench": bench,
     "doctor": Doctor,
 }
 _DESCRIPTION = (

@@ -67,12 +67,12 @@ def _summarise(screen: "Screen", result: Mapping[str, Any]) -> None:
     """Geometric means and worst cases, and with what they were measured."""
     screen.line()
     if result["bands"]:
-        heads = ("rows", *_PEERS, "of mm")
+        heads = ("n", *_PEERS, "of mm")
         screen.line("geometric mean (worst)", "bold")
         screen.line(_band_line("cell, mode, H up to", heads), "bold")
     for band in result["bands"]:
         width = "all" if band["H_up_to"] is None else str(band["H_up_to"])
-        ratios = [_pair(band["peers"][peer], "{:.2f}".format) for peer in _PEERS]
+        ratios = [_pair(band["peers"][peer], _number) for peer in _PEERS]
         share = _pair(band["share_of_mm"], _percent)
         name = f"{band['cell']}, {band['mode']}, {width}"
         screen.line(_band_line(name, (str(band["rows"]), *ratios, share)))
@@ -92,7 +92,7 @@ def _line(name: str, cells: Sequence[str]) -> str:
 
 
 def _band_line(name: str, cells: Sequence[str]) -> str:
-    return _set_out(name, 29, cells, (5, 12, 12, 12, 10))
+    return _set_out(name, 29, cells, (3, 12, 12, 12, 12))
 
 
 def _set_out(name: str, width: int, cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -104,7 +104,11 @@ def _ms(value: float | None) -> str:
 
 
 def _times(value: float | None) -> str:
-    return "-" if value is None else f"{value:.2f}x" if value < 10 else f"{value:.0f}x"
+    return "-" if value is None else f"{_number(value)}x"
+
+
+def _number(value: float) -> str:
+    return f"{value:.2f}" if value < 10 else f"{value:.0f}"
 
 
 def _percent(value: float | None) -> str:

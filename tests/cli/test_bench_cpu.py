@@ -72,7 +72,8 @@ def test_the_tables_fit_80_columns(capsys, monkeypatch):
     assert not shown.err
     assert max(map(len, shown.out.splitlines())) <= 80
     for text in ("gru_reset_before, train, 128", "user, infer, all", "user's LSTM, 3x2x4x5, train",
-                 "50 (50)", "first result of a new cell", "2048-cubed torch.mm", "threads"):  # fmt: skip
+                 "50 (50)",
+                 "first result of a new cell", "2048-cubed torch.mm", "threads"):  # fmt: skip
         assert text in shown.out
 
 

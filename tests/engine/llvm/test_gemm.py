@@ -9,7 +9,7 @@ from throughtime.engine.llvm.gemm import outer, product, project
 KINDS = [torch.float32, torch.float64]
 CLOSE = {torch.float32: 2e-5, torch.float64: 1e-12}
 # rows, inputs, outputs: ours, ours with odd rows, too few rows, columns that no panel fits, wide
-SIZES = [(300, 64, 128), (261, 16, 64), (5, 16, 64), (300, 7, 30), (260, 640, 64)]
+SIZES = [(600, 64, 128), (523, 16, 64), (5, 16, 64), (600, 7, 30), (520, 640, 64)]
 
 
 def strided(rows, columns, dtype, seed):
@@ -81,19 +81,19 @@ def test_our_tiles_are_taken_where_they_pay(ran):
         taken.append(bool(ran))
         ran.clear()
     assert taken == [True, True, False, False, False]
-    product(torch.zeros(300, 128), torch.zeros(128, 64), torch.empty(300, 64), 2)
+    product(torch.zeros(600, 128), torch.zeros(128, 64), torch.empty(600, 64), 2)
     assert ran
     ran.clear()
-    product(torch.zeros(300, 640), torch.zeros(640, 30), torch.empty(300, 30), 2)
+    product(torch.zeros(600, 640), torch.zeros(640, 30), torch.empty(600, 30), 2)
     assert not ran
 
 
 @pytest.mark.parametrize("dtype", KINDS)
 def test_threads_and_company_change_no_bit(dtype, ran):
-    x, weight = strided(391, 48, dtype, 0), strided(64, 48, dtype, 1)
+    x, weight = strided(791, 48, dtype, 0), strided(64, 48, dtype, 1)
     bias = strided(1, 64, dtype, 2)[0]
-    results = [project(x, weight, bias, torch.empty(391, 64, dtype=dtype), t) for t in (1, 2, 3)]
-    some = project(x[100:], weight, bias, torch.empty(291, 64, dtype=dtype), 2)
+    results = [project(x, weight, bias, torch.empty(791, 64, dtype=dtype), t) for t in (1, 2, 3)]
+    some = project(x[100:], weight, bias, torch.empty(691, 64, dtype=dtype), 2)
     assert len(ran) == 4
     torch.testing.assert_close(results[1], results[0], rtol=0, atol=0)
     torch.testing.assert_close(results[2], results[0], rtol=0, atol=0)

@@ -1,9 +1,9 @@
 """How are the products of all steps at once computed: inputs, their gradients, the weights' ones?
 
-With few inputs the vendor's library is the slow part of a training step, and tiles of our own on
-packed weights are a quarter faster; with many it is as good as they are. Which is taken depends on
-the sizes alone. Each row of a result is the same whatever rows stand beside it and however many
-threads there are, where our tiles compute it.
+With few inputs the vendor's library is a slow part of a training step, and tiles of our own on
+packed weights are faster; with many it is as good as they are. Which is taken depends on the sizes
+and the number of threads. Where our tiles compute it, a row of a result is the same whatever rows
+stand beside it and however many threads there are.
 """
 
 import ctypes
@@ -41,9 +41,9 @@ _REAL: dict[torch.dtype, Literal["float", "double"]] = {
     torch.float32: "float",
     torch.float64: "double",
 }
-_NARROW = 1024  # bytes of the narrow side of the weights, up to which our tiles are faster
+_NARROW = 384  # the narrow side of the weights up to which our tiles are faster
 _WEIGHTS = 4 * 2**20  # bytes of weights, as every thread packs its own copy
-_ROWS = 128  # for each thread, below which packing costs more than it saves
+_ROWS = 256  # for each thread, below which packing costs more than it saves
 _GROUPS = 4  # tiles that share a panel while it is in the nearest cache
 
 
@@ -97,7 +97,8 @@ def outer(a: Tensor, x: Tensor, out: Tensor) -> Tensor:
     """The product a^T x: the gradient of `project` at the weights. No gradient is recorded.
 
     The vendor's library always: tiles of our own, on packed operands or not, are nowhere clearly
-    faster.
+    faster. It takes another way for an `out` whose columns are contiguous, the faster one on some
+    machines where x has few columns.
 
     Args:
         a: The rows of the outputs' gradient.
@@ -145,7 +146,7 @@ def _own(rows: int, weight: Tensor, sides: tuple[int, int], threads: int) -> boo
     lanes, size = _tile(weight.dtype, machine())
     return (
         columns % (size.vectors * lanes.count) == 0
-        and narrow * lanes.bytes <= _NARROW
+        and narrow <= _NARROW
         and 0 < weight.numel() * lanes.bytes <= _WEIGHTS
         and rows >= _ROWS * threads
     )

@@ -17,6 +17,8 @@ from throughtime.engine.llvm.jit import assembly, compiled
 from throughtime.engine.llvm.machine import GENERIC, Machine, forced, machine
 from throughtime.errors import EngineError
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # 3.12 on
+
 F8 = "<8 x float>"
 
 

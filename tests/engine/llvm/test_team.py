@@ -16,6 +16,8 @@ from throughtime.engine.llvm.jit import compiled
 from throughtime.engine.llvm.machine import machine
 from throughtime.engine.llvm.team import barrier_text, launch, team_size
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # 3.12 on
+
 # Notes at cell t of its array how many threads there are, and that thread t came once more.
 WHO = """
 define void @who(ptr %cells, i64 %thread, i64 %threads) {

@@ -11,6 +11,8 @@ from torch import multiprocessing
 from throughtime.engine.llvm import workspace
 from throughtime.engine.llvm.workspace import Pool
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # 3.12 on
+
 COUNT = 10_000
 F32, F64 = torch.float32, torch.float64
 
@@ -131,6 +133,17 @@ def test_many_lent_buffers_do_not_hide_an_idle_one(pool):
     for _ in range(20):
         pool.borrow(COUNT, F32)
     assert pool.known == known
+
+
+def test_an_idle_buffer_is_found_wherever_it_is_in_the_row(pool):
+    kept = [pool.borrow(COUNT, F32) for _ in range(8)]
+    for number in range(8):
+        place = kept[number].data_ptr()
+        kept[number] = None
+        found = pool._idle((COUNT, F32))
+        assert found is not None
+        assert found.base.data_ptr() == place
+        kept[number] = pool.borrow(COUNT, F32)
 
 
 def test_memory_that_was_resized_or_shared_is_not_lent_again(pool):

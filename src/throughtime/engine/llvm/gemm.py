@@ -147,7 +147,7 @@ def _own(rows: int, weight: Tensor, sides: tuple[int, int], threads: int) -> boo
     return (
         columns % (size.vectors * lanes.count) == 0
         and narrow <= _NARROW
-        and 0 < weight.numel() * lanes.bytes <= _WEIGHTS
+        and weight.numel() * lanes.bytes <= _WEIGHTS
         and rows >= _ROWS * threads
     )
 

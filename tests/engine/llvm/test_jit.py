@@ -167,7 +167,7 @@ def test_without_llvmlite_the_refusal_says_what_to_do(monkeypatch):
     [
         ("avx512", 16, ["zmm", "vfmadd"], ["callq", "jmp"]),
         ("avx2", 8, ["ymm", "vfmadd"], ["zmm", "callq", "jmp"]),
-        ("neon", 4, ["fmla"], ["bl\t"]),
+        ("neon", 4, ["fmla"], ["\tbl\t"]),
     ],
 )
 def test_any_machine_can_be_compiled_for(name, count, has, lacks):

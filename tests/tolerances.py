@@ -47,8 +47,8 @@ TOLERANCE = {
     ),
     ("decay", torch.float32): Tolerance(
         1e-4,
-        "a product a step, each off by half an ulp (6e-8), over the 830 steps that 0.9 takes from 1 "
-        "to the smallest normal number: 5e-5 if all go one way",
+        "a product a step, each off by half an ulp (6e-8), over the 830 steps that 0.9 takes from "
+        "1 to the smallest normal number: 5e-5 if all go one way",
     ),
     ("decay", torch.float64): Tolerance(
         1e-12, "likewise with half an ulp of 1e-16 and 6,700 steps: 7e-13 if all go one way"

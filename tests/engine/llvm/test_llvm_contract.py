@@ -94,7 +94,7 @@ OTHER_DTYPES = [torch.bfloat16, torch.float16]
 
 def refused(match: str, **options: object):
     """Hold that a call is refused by this engine and not by "auto"."""
-    layer = layer_of(CELLS["lstm"], 3, 5, dtype=options.pop("dtype", torch.float32), **options)
+    layer = layer_of(CELLS["mgu"], 3, 5, **({"dtype": torch.float32} | options))
     weight = layer.weight_ih_l0
     x = torch.zeros(4, 2, 3, dtype=weight.dtype, device=weight.device)
     with pytest.raises(EngineError, match=rf"engine='{ENGINE}' cannot do this: .*{match}"):

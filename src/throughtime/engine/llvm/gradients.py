@@ -9,12 +9,12 @@ from torch import Tensor
 from throughtime.declare.graph import Width, terms
 from throughtime.declare.slots import Slot
 from throughtime.engine.job import rows
-from throughtime.engine.llvm.call import Launch, Tape, new
+from throughtime.engine.llvm.call import Tape, addresses, new, plan_of
 from throughtime.engine.llvm.layout import padded
 from throughtime.engine.llvm.lowering import Place
-from throughtime.engine.llvm.memory import Span, rows_of, wide
+from throughtime.engine.llvm.memory import Span, loadable, rows_of, span
+from throughtime.engine.llvm.plan import WORK
 from throughtime.engine.llvm.products import outer, product
-from throughtime.engine.llvm.weights import input_gates
 
 __all__ = ["Found", "backward"]
 
@@ -55,14 +55,13 @@ def backward(
         wanted: Whether the gradients of x and of each weight are wanted.
         keep: Whether the tape is needed again.
     """
-    launch = _Backward(tape, outer_gradients, final, keep=keep)
-    if tape.steps and tape.batch:
-        launch.run()
-    return _Gathering(launch, wanted).found()
+    loop = _Loop(tape, outer_gradients, final, keep=keep)
+    loop.run()
+    return _Gathering(loop, wanted).found()
 
 
-class _Backward(Launch):
-    """The launch of a backward kernel."""
+class _Loop:
+    """The backward kernel's buffers, and what it leaves in them."""
 
     def __init__(
         self,
@@ -72,39 +71,51 @@ class _Backward(Launch):
         *,
         keep: bool,
     ) -> None:
-        super().__init__(tape, "backward")
-        self.outer_gradients, self.final, self.keep = outer_gradients, final, keep
-        self.schedule = self.kernel.schedule
+        self.tape, self.keep = tape, keep
+        self.program, self.job, self.dtype = tape.program, tape.job, tape.program.dtype
+        self.plan = plan_of(tape, "backward")
+        self.schedule = self.program.schedule("backward")
+        self.frame = self.plan.kernel.frame
         self.adjoints = {w: self._rows(w) for w in tape.gates}
-        moving = [not s.clock for s in self.job.cell.states]
-        self.running = [self._start(i) if m else None for i, m in enumerate(moving)]
-        self.sums: dict[int, Tensor] = {}
-        self.extras: dict[int, Tensor] = {}
+        self.running = [self._start(i, g) for i, g in enumerate(final)]
+        self.sums = {
+            int(str(p[2])): self._empty(p, (tape.batch,)) for p in self.frame.places if p[0] == "grad"
+        }
+        self.extras = {
+            int(str(p[1])): self._empty(p, (tape.steps, tape.batch))
+            for p in self.frame.places
+            if p[0] == "grad extra"
+        }
+        self.outer = {i: loadable(g) for i, g in outer_gradients.items()}
+
+    def _empty(self, place: Place, shape: tuple[int, ...]) -> Tensor:
+        width = self.frame.width_of[place]
+        return new((*shape, 1 if width == 1 else padded(self.job.sizes.of(width))), self.dtype)
 
     def _rows(self, width: Width) -> Tensor:
         """Where adjoints of gates go: over the gates, if these are not read after that."""
         rows = self.tape.saved[width]
         gates = self.program.layout.gates[width]
         loads, stores = self.schedule.loads, self.schedule.stores
-        safe = width != 1 and all(
-            loads.get(("saved", g), 0) <= stores.get(("adjoint", g), 0) for g in gates
-        )
-        missing = any(("adjoint", g) not in stores for g in gates)
-        if missing:
+        if any(("adjoint", g) not in stores for g in gates):
             return torch.zeros(rows.shape, dtype=rows.dtype)
+        safe = width != 1 and all(
+            loads.get(("saved", g), 0) <= stores["adjoint", g] for g in gates
+        )
         return rows if safe and not self.keep else new(rows.shape, self.dtype)
 
     def _is_history(self, state: int) -> bool:
         """Whether running adjoints need a place for every step."""
         late = self.schedule.loads.get(("running", state), 0)
-        return self.job.cell.depth > 1 or late > self.schedule.stores[("running", state, 1)]
+        return self.job.cell.depth > 1 or late > self.schedule.stores["running", state, 1]
 
-    def _start(self, state: int) -> Tensor:
-        """What comes from after the last step."""
+    def _start(self, state: int, last: Tensor | None) -> Tensor | None:
+        """Running adjoints, with what comes from after the last step; None for a clock."""
+        if self.job.cell.states[state].clock:
+            return None
         depth, width = self.job.cell.depth, self.job.state_sizes()[state]
-        batch, last = self.tape.batch, self.final[state]
         count = self.tape.steps if self._is_history(state) else 0
-        running = torch.zeros(count + depth, batch, padded(width), dtype=self.dtype)
+        running = torch.zeros(count + depth, self.tape.batch, padded(width), dtype=self.dtype)
         if last is not None and self.tape.ends is not None:
             ends = self.tape.ends.expand(-1, -1, width)
             running[..., :width].scatter_add_(0, ends, last)
@@ -114,79 +125,70 @@ class _Backward(Launch):
             running[first : first + depth, :, :width] = last
         return running
 
-    def _running(self, place: Place) -> Span:
-        state, lag = place[1], place[2] if len(place) > 2 else 0
+    def run(self) -> None:
+        """Fill in what is open, and go."""
+        tape, buffers = self.tape, self.tape.buffers
+        for width, rows in self.adjoints.items():
+            buffers["adjoints", width] = rows
+        for i, a in self.sums.items():
+            buffers["grad", "once", i] = a
+        for i, a in self.extras.items():
+            buffers["grad extra", i] = a
+        for i, running in enumerate(self.running):
+            if running is not None:
+                buffers["running", i] = running
+        for i, g in self.outer.items():
+            buffers["outer", i] = g
+        spans = {place: self._span(place) for place in self.plan.open}
+        self.plan.run(addresses(tape, self.plan), spans)
+        for key in [k for k in buffers if k[0] in {"adjoints", "grad", "grad extra", "running", "outer"}]:
+            del buffers[key]
+
+    def _span(self, place: Place) -> Span:
+        """Of running adjoints, and of what comes from outside the recurrence."""
+        state, steps, direction = int(str(place[1])), self.tape.steps, self.plan.direction
+        if place[0] == "outer":
+            given = self.outer.get(state)
+            if given is None:
+                return Span(WORK, self.plan.zeros)
+            strides = given.stride(0), given.stride(1)
+            return span(("outer", state), strides, 0, steps, direction)
         running = self.running[state]
         assert running is not None, "clocks have no adjoint"
-        if self._is_history(state):
-            return self._in_time(running, self.tape.after(lag))
-        return Span(running.data_ptr(), 0, running.stride(1))
-
-    def _outer(self, place: Place) -> Span:
-        """What comes from outside the recurrence; one row of zeros if nothing does."""
-        state = place[1]
-        given = self.outer_gradients.get(state)
-        if given is None:
-            width = padded(self.job.state_sizes()[state])
-            return Span(self._keep(torch.zeros(width, dtype=self.dtype)).data_ptr(), 0, 0)
-        return self._in_time(self._keep(_loadable(given)))
-
-    def _adjoint(self, place: Place) -> Span:
-        return self._gate(place, self.adjoints)
-
-    def _grad(self, place: Place) -> Span:
-        """The sums over time of each row."""
-        number = place[2]
-        if number not in self.sums:
-            shape = (self.tape.batch, self._width(place))
-            self.sums[number] = torch.zeros(shape, dtype=self.dtype)
-        a = self.sums[number]
-        return Span(a.data_ptr(), 0, a.stride(0))
-
-    def _grad_extra(self, place: Place) -> Span:
-        shape = (self.tape.steps, self.tape.batch, self._width(place))
-        a = self.extras[place[1]] = new(shape, self.dtype)
-        return self._in_time(a)
-
-
-def _loadable(gradient: Tensor) -> Tensor:
-    """A gradient as whole vectors: a sum's, the same everywhere, as one row."""
-    if gradient.stride(-1) == 0 and gradient.shape[-1] > 1:
-        row = gradient[..., :1]
-        width = padded(gradient.shape[-1])
-        if not any(gradient.stride()):
-            return row.flatten()[:1].expand(width).contiguous().expand(*gradient.shape[:2], width)
-        return row.expand(*gradient.shape[:2], width).contiguous()
-    return wide(gradient)
+        if not self._is_history(state):
+            return Span(("running", state), 0, 0, running.stride(1))
+        lag = int(str(place[2])) if len(place) > 2 else 0
+        strides = running.stride(0), running.stride(1)
+        return span(("running", state), strides, self.program.after(lag), steps, direction)
 
 
 class _Gathering:
     """What is left when the loop is done."""
 
-    def __init__(self, launch: _Backward, wanted: Sequence[bool]) -> None:
-        self.launch, self.tape, self.wanted = launch, launch.tape, wanted
-        self.layout = launch.program.layout
+    def __init__(self, loop: _Loop, wanted: Sequence[bool]) -> None:
+        self.loop, self.tape, self.wanted = loop, loop.tape, wanted
+        self.layout = loop.program.layout
         self.count = self.tape.steps * self.tape.batch
-        self.where = launch.program.schedule("save").reads
+        self.where = loop.program.schedule("save").reads
 
     def found(self) -> Found:
         """All gradients."""
         job = self.tape.job
-        found = Found(states=[None if r is None else self._first(i) for i, r in enumerate(self.launch.running)])
+        found = Found(states=[None if r is None else self._first(i) for i, r in enumerate(self.loop.running)])
         if self.wanted[0]:
             found.x = self._x()
         for slot, want in zip(job.slots, self.wanted[1:], strict=True):
             found.weights.append(self._slot(slot) if want else None)
-        sums = self.launch.sums.items()
-        widths = [n.width for n in self.launch.program.graphs.once]
+        sums = self.loop.sums.items()
+        widths = [n.width for n in self.loop.program.graphs.once]
         found.once = {i: a.sum(0)[: job.sizes.of(widths[i])] for i, a in sums}
-        for i, a in self.launch.extras.items():
+        for i, a in self.loop.extras.items():
             found.extras[i] = a[..., : self.tape.inputs.extras[i].shape[-1]]
         return found
 
     def _first(self, state: int) -> Tensor:
         """The adjoint of the values before the first step."""
-        running, job = self.launch.running[state], self.tape.job
+        running, job = self.loop.running[state], self.tape.job
         assert running is not None, "clocks have no adjoint"
         depth = job.cell.depth
         if job.reverse:
@@ -196,18 +198,26 @@ class _Gathering:
     def _adjoints(self, gates: Sequence[str], width: int) -> Tensor:
         """The adjoints of neighbouring gates as one matrix."""
         first = self.layout.offset(gates[0])
-        rows = self.launch.adjoints[self.layout.width[gates[0]]]
+        rows = self.loop.adjoints[self.layout.width[gates[0]]]
         return rows.view(self.count, -1)[:, first : first + width]
 
     def _x(self) -> Tensor | None:
         total: Tensor | None = None
-        for width, row in self.layout.gates.items():
-            gates = input_gates(self.tape.job, row)
-            matrix = self.tape.weights.input_matrix(width)
-            if matrix is not None:
-                part = product(self._adjoints(gates, matrix.shape[0]), matrix)
+        for width in self.loop.program.inputs.widths:
+            matrix = self.loop.program.inputs.matrix(width, self.tape.weights)
+            for part in self._from(self.layout.gates[width], width, matrix):
                 total = part if total is None else total + part
         return None if total is None else total.view_as(self.tape.inputs.x)
+
+    def _from(self, gates: Sequence[str], width: Width, matrix: Tensor) -> Iterator[Tensor]:
+        """What comes to x from gates of one width; what pads their rows may be no number."""
+        size, apart = self.tape.job.sizes.of(width), self.layout.apart(width)
+        if size == apart:
+            yield product(self._adjoints(gates, matrix.shape[0]), matrix)
+            return
+        for i in range(matrix.shape[0] // apart):
+            rows = matrix[i * apart : i * apart + size]
+            yield product(self._adjoints([gates[i]], size), rows)
 
     def _slot(self, slot: Slot) -> Tensor | None:
         """The gradient of one weight tensor, from neighbouring gates together."""
@@ -230,28 +240,31 @@ class _Gathering:
         sizes = self.tape.job.sizes
         width = sizes.of(self.tape.job.cell.affines[gate].width)
         columns = () if slot.columns is None else (sizes.of(slot.columns),)
-        return torch.zeros(width, *columns, dtype=self.launch.dtype)
+        return torch.zeros(width, *columns, dtype=self.loop.dtype)
 
     def _runs(self, slot: Slot) -> Iterator[tuple[list[str], int | None]]:
         """The slot's gates, those together that lie together and read the same."""
         current: list[str] = []
         place: int | None = None
         for piece, _ in rows(self.tape.job, slot):
-            if current and not self._joins(current[-1], place, piece.gate, piece.place):
+            if current and not self._joins(current, place, piece.gate, piece.place):
                 yield current, place
                 current = []
-            current, place = [*current, piece.gate], piece.place
+            if not current:
+                place = piece.place
+            current = [*current, piece.gate]
         if current:
             yield current, place
 
-    def _joins(self, a: str, i: int | None, b: str, j: int | None) -> bool:
+    def _joins(self, run: list[str], i: int | None, b: str, j: int | None) -> bool:
+        a = run[-1]
         if a not in self.layout.rank or b not in self.layout.rank:
             return False
         width = self.layout.width[a]
         whole = self.layout.apart(width) == self.tape.job.sizes.of(width)
         follows = self.layout.rank[b] == self.layout.rank[a] + 1
         return whole and follows and (i is None) == (j is None) and (
-            i is None or j is None or self._place(a, i) == self._place(b, j)
+            i is None or j is None or self._place(run[0], i) == self._place(b, j)
         )
 
     def _place(self, gate: str, number: int) -> Place:
@@ -267,9 +280,9 @@ class _Gathering:
         if place[0] == "x":
             return tape.x
         if place[0] == "past":
-            return rows_of(tape.states[place[1]], tape.after(place[2]), steps, width)
+            return rows_of(tape.states[place[1]], self.loop.program.after(place[2]), steps, width)
         if place[0] == "after":
-            return rows_of(tape.states[place[1]], tape.after(), steps, width)
+            return rows_of(tape.states[place[1]], self.loop.program.after(), steps, width)
         if place[0] == "read":
             return rows_of(tape.kept[place], 0, steps, width)
         if place[0] == "once":

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from throughtime.declare.adjoint import Backward, backward
-from throughtime.declare.graph import Node, Width, constant, gate_name, has_bias, node, rewrite, terms, walk
+from throughtime.declare.graph import Node, Width, constant, gate_name, node, rewrite, terms, walk
 from throughtime.engine.job import Job
 
 __all__ = ["Place", "Root", "StepGraphs", "Variant", "lowered"]
@@ -208,7 +208,8 @@ class _Lowering:
     def __init__(self, job: Job) -> None:
         self.states = {s.name: i for i, s in enumerate(job.cell.states)}
         self.extras = {e.name: i for i, e in enumerate(job.cell.extras)}
-        self.biased = {p.gate for slot in job.slots for p in slot.pieces if p.place is None}
+        pieces = [p for slot in job.slots for p in slot.pieces]
+        self.biases = Counter(p.gate for p in pieces if p.place is None)  # torch has two a gate
 
     def forward(self, roots: Sequence[Node]) -> list[Node]:
         """Lower values of the step."""
@@ -259,8 +260,7 @@ class _Lowering:
             parts.append(node("products", *reads, data=data, width=n.width))
         if len(late) < len(terms(n)):
             parts.append(at(("input", gate), n.width))
-        if has_bias(n) and gate in self.biased:
-            parts.append(at(("bias", gate), n.width))
+        parts += [at(("bias", gate, j), n.width) for j in range(self.biases[gate])]
         total = parts[0]
         for part in parts[1:]:
             total = node("add", total, part, width=n.width)

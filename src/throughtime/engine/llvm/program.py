@@ -1,22 +1,26 @@
 """Which kernels does a job need? Its step lowered, put in order and compiled, each when first used."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from throughtime.engine.job import Job
+from throughtime.declare.graph import Width
+from throughtime.engine.job import Job, rows
 from throughtime.engine.llvm.jit import Module, compiled
-from throughtime.engine.llvm.layout import Layout, layout
-from throughtime.engine.llvm.lowering import StepGraphs, Variant, lowered
+from throughtime.engine.llvm.layout import Layout, layout, padded
+from throughtime.engine.llvm.lowering import Place, Root, StepGraphs, Variant, lowered
 from throughtime.engine.llvm.machine import Machine, machine
 from throughtime.engine.llvm.schedule import Schedule, scheduled
 from throughtime.engine.llvm.skeleton import Kernel, kernel
+from throughtime.engine.llvm.weights import Inputs
 
 __all__ = ["Kind", "Program", "Ready", "program_of"]
 
 Kind = Literal["infer", "save", "backward"]
+_NEVER = 1 << 30
 _REAL = {torch.float32: "float", torch.float64: "double"}
 
 
@@ -38,6 +42,7 @@ class Program:
         variant: The kind of call.
         dtype: Of all numbers.
         machine: What it runs on.
+        plans: What calls of some size need, by size.
     """
 
     job: Job
@@ -45,6 +50,9 @@ class Program:
     dtype: torch.dtype
     machine: Machine
     _ready: dict[Kind, Ready] = field(default_factory=dict)
+    _kernels: dict[Kind, Kernel] = field(default_factory=dict)
+    _schedules: dict[Kind, Schedule] = field(default_factory=dict)
+    plans: dict[Any, Any] = field(default_factory=dict)
 
     @cached_property
     def graphs(self) -> StepGraphs:
@@ -58,23 +66,84 @@ class Program:
 
     def schedule(self, kind: Kind) -> Schedule:
         """The stages of a kernel."""
+        if kind not in self._schedules:
+            self._schedules[kind] = scheduled(self._roots(kind), self.layout.rank)
+        return self._schedules[kind]
+
+    def _roots(self, kind: Kind) -> tuple[Root, ...]:
         graphs = self.graphs
-        roots = {
+        return {
             "infer": graphs.forward,
             "save": (*graphs.forward, *graphs.saved),
             "backward": graphs.backward,
         }[kind]
-        return scheduled(roots, self.layout.rank)
 
-    def written(self, kind: Kind) -> Kernel:
+    def after(self, lag: int = 0) -> int:
+        """Where in the history of a state the value some steps before that of step 0 lies."""
+        return lag if self.job.reverse else self.job.cell.depth - lag
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The matrices that read x."""
+        return Inputs(self.job, self.layout)
+
+    @cached_property
+    def reads(self) -> dict[Place, Width]:
+        """What products read and only the loop makes, with its width."""
+        schedule = self.schedule("save")
+        places = {p for p in schedule.reads.values() if p[0] == "read"}
+        stores = [r for stage in schedule.stages for r in stage.roots if r.place in places]
+        return {r.place: r.width for r in stores}
+
+    @cached_property
+    def may_overwrite(self) -> dict[Width, bool]:
+        """Whether what is kept of gates may lie where what they get from x lay, by width."""
+        loads, stores = self.schedule("save").loads, self.schedule("save").stores
+        return {
+            width: width != 1
+            and all(
+                loads.get(("input", g), 0) <= stores.get(("saved", g), _NEVER) for g in gates
+            )
+            for width, gates in self.layout.gates.items()
+        }
+
+    @cached_property
+    def padded_biases(self) -> list[tuple[Place, int, slice]]:
+        """The biases that must be copied to be loaded in whole vectors: place, slot, rows."""
+        found: list[tuple[Place, int, slice]] = []
+        seen: Counter[str] = Counter()
+        for index, slot in enumerate(self.job.slots):
+            for piece, part in rows(self.job, slot):
+                if piece.place is None and piece.gate in self.layout.rank:
+                    size = part.stop - part.start
+                    if size != 1 and size != padded(size):
+                        found.append((("bias", piece.gate, seen[piece.gate]), index, part))
+                    seen[piece.gate] += 1
+        return found
+
+    @cached_property
+    def work(self) -> int:
+        """Multiplications a step and row, those that read x left out, at least one a unit."""
+        sizes = self.job.sizes
+        inside = sum(
+            sizes.of(p.width) * sizes.of(slot.columns)
+            for slot in self.job.slots
+            for p in slot.pieces
+            if slot.columns is not None and p.gate in self.layout.rank
+        )
+        return inside + 16 * sum(self.job.state_sizes())
+
+    def kernel(self, kind: Kind) -> Kernel:
         """A kernel's text."""
-        return kernel(self.schedule(kind), self.machine, _REAL[self.dtype])
+        if kind not in self._kernels:
+            self._kernels[kind] = kernel(self.schedule(kind), self.machine, _REAL[self.dtype])
+        return self._kernels[kind]
 
     def ready(self, kind: Kind) -> Ready:
         """A kernel, compiled."""
         found = self._ready.get(kind)
         if found is None:
-            written = self.written(kind)
+            written = self.kernel(kind)
             module = compiled(written.text, self.machine)
             found = self._ready[kind] = Ready(written, module, module.address("kernel"))
         return found

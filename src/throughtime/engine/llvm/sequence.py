@@ -116,7 +116,9 @@ class _Call:
         masks = _masks(job, self.inputs, self.valid)
         once = [o.detach() for o in self.once]
         with torch.no_grad():
-            self.tape = Tape(self.program, self._detached(), masks, once)
+            detached = self._detached()
+            weights = [w.contiguous() for w in detached.weights]
+            self.tape = Tape(self.program, detached, weights, masks, once)
             forward(self.tape, save=self.save)
             trajectories = [self.tape.trajectory(i) for i in range(len(job.cell.states))]
             self.stale = _stale(job, self.inputs, masks.get("age"))

@@ -6,7 +6,6 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from throughtime.declare.graph import Width
 from throughtime.engine.job import Inputs, Job
@@ -14,12 +13,12 @@ from throughtime.engine.llvm.layout import padded
 from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.memory import Key, aligned
 from throughtime.engine.llvm.plan import WORK, Plan, Shared, plan
-from throughtime.engine.llvm.products import project
+from throughtime.engine.llvm.gemm import project
 from throughtime.engine.llvm.program import Kind, Program
 from throughtime.engine.llvm.team import team_size
 from throughtime.engine.llvm.workspace import borrow
 
-__all__ = ["Tape", "addresses", "forward", "new", "plan_of"]
+__all__ = ["Tape", "addresses", "forward", "input_matrix", "new", "plan_of"]
 
 _BY_UNITS_FROM = 256  # units of a row from which threads share them: the weights fill a core's cache
 _FEW_ROWS = 4  # rows a thread below which they share units
@@ -125,26 +124,35 @@ def forward(tape: Tape, *, save: bool) -> None:
     program, steps, batch = tape.program, tape.steps, tape.batch
     depth, dtype = tape.job.cell.depth, program.dtype
     chosen = plan_of(tape, "save" if save else "infer")
-    for width in tape.job.state_sizes():
+    for width in program.widths:
         tape.states.append(new((depth + steps, batch, padded(width)), dtype))
-    for width in program.layout.gates:
-        rows = new((steps, batch, program.layout.stride(width)), dtype)
-        tape.gates[width] = rows
-        tape.saved[width] = rows if not save or program.may_overwrite[width] else new(rows.shape, dtype)
-    for width in program.inputs.widths:
-        matrix = program.inputs.matrix(width, tape.weights)
-        whole = tape.gates[width].view(steps * batch, -1)
-        project(tape.x, matrix, whole[:, : matrix.shape[0]])
+    for width, row, in_place in program.rows:
+        tape.gates[width] = rows = new((steps, batch, row), dtype)
+        tape.saved[width] = new((steps, batch, row), dtype) if save and not in_place else rows
     for place, width in program.reads.items():
         row = 1 if width == 1 else padded(tape.job.sizes.of(width))
         tape.kept[place] = new((steps, batch, row), dtype)
+    for width, count in program.inputs.gathered.items():
+        tape.buffers["input matrix", width] = new((count, tape.x.shape[1]), dtype)
     _collect(tape)
-    chosen.run(addresses(tape, chosen), {})
+    where = addresses(tape, chosen)
+    chosen.prepare(where)
+    for width in program.inputs.widths:
+        matrix = input_matrix(tape, width)
+        rows = tape.gates[width].view(steps * batch, -1)[:, : matrix.shape[0]]
+        project(tape.x, matrix, None, rows, team_size())
+    chosen.run(where, {})
+
+
+def input_matrix(tape: Tape, width: Width) -> Tensor:
+    """The matrix that gives gates of a width what they get from x. [gates, apart] by I"""
+    gathered = tape.buffers.get(("input matrix", width))
+    return tape.program.inputs.matrix(width, tape.weights) if gathered is None else gathered
 
 
 def _collect(tape: Tape) -> None:
     """The tensors that kernels know, each laid out for them."""
-    job, buffers = tape.job, tape.buffers
+    buffers = tape.buffers
     for i, start in enumerate(tape.inputs.states):
         buffers["start", i] = start.contiguous()
     for i, weight in enumerate(tape.weights):
@@ -155,21 +163,15 @@ def _collect(tape: Tape) -> None:
         buffers["extra", i] = aligned(extra)
     for name, mask in tape.masks.items():
         buffers["mask", name] = mask
-    for place, index, part in tape.program.padded_biases:
-        bias = tape.weights[index][part]
-        buffers[place] = functional.pad(bias, (0, padded(len(bias)) - len(bias)))
     for i, states in enumerate(tape.states):
         buffers["states", i] = states
     for width, rows in tape.gates.items():
         buffers["gates", width], buffers["saved", width] = rows, tape.saved[width]
     for place, read in tape.kept.items():
         buffers["kept", *place] = read
-    assert len(job.slots) == len(tape.weights), "one tensor a slot"
 
 
 def addresses(tape: Tape, chosen: Plan) -> dict[Key, int]:
     """Where every buffer of a call lies, and work space for a plan."""
-    found = {key: a.data_ptr() for key, a in tape.buffers.items()}
     tape.buffers[WORK] = borrow(chosen.work, tape.program.dtype)
-    found[WORK] = tape.buffers[WORK].data_ptr()
-    return found
+    return {key: a.data_ptr() for key, a in tape.buffers.items()}

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -9,12 +10,13 @@ from torch import Tensor
 from throughtime.declare.graph import Width, terms
 from throughtime.declare.slots import Slot
 from throughtime.engine.job import rows
-from throughtime.engine.llvm.call import Tape, addresses, new, plan_of
+from throughtime.engine.llvm.call import Tape, addresses, input_matrix, new, plan_of
 from throughtime.engine.llvm.layout import padded
 from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.memory import Span, loadable, rows_of, span
 from throughtime.engine.llvm.plan import WORK
-from throughtime.engine.llvm.products import outer, product
+from throughtime.engine.llvm.team import team_size
+from throughtime.engine.llvm.gemm import product
 
 __all__ = ["Found", "backward"]
 
@@ -140,7 +142,9 @@ class _Loop:
         for i, g in self.outer.items():
             buffers["outer", i] = g
         spans = {place: self._span(place) for place in self.plan.open}
-        self.plan.run(addresses(tape, self.plan), spans)
+        where = addresses(tape, self.plan)
+        self.plan.prepare(where)
+        self.plan.run(where, spans)
         for key in [k for k in buffers if k[0] in {"adjoints", "grad", "grad extra", "running", "outer"}]:
             del buffers[key]
 
@@ -170,6 +174,11 @@ class _Gathering:
         self.layout = loop.program.layout
         self.count = self.tape.steps * self.tape.batch
         self.where = loop.program.schedule("save").reads
+
+    @cached_property
+    def ones(self) -> Tensor:
+        """To sum over steps and rows with: the library's product is faster than its sum."""
+        return torch.ones(self.count, dtype=self.loop.dtype)
 
     def found(self) -> Found:
         """All gradients."""
@@ -204,7 +213,7 @@ class _Gathering:
     def _x(self) -> Tensor | None:
         total: Tensor | None = None
         for width in self.loop.program.inputs.widths:
-            matrix = self.loop.program.inputs.matrix(width, self.tape.weights)
+            matrix = input_matrix(self.tape, width)
             for part in self._from(self.layout.gates[width], width, matrix):
                 total = part if total is None else total + part
         return None if total is None else total.view_as(self.tape.inputs.x)
@@ -213,11 +222,15 @@ class _Gathering:
         """What comes to x from gates of one width; what pads their rows may be no number."""
         size, apart = self.tape.job.sizes.of(width), self.layout.apart(width)
         if size == apart:
-            yield product(self._adjoints(gates, matrix.shape[0]), matrix)
+            yield self._product(self._adjoints(gates, matrix.shape[0]), matrix)
             return
         for i in range(matrix.shape[0] // apart):
             rows = matrix[i * apart : i * apart + size]
-            yield product(self._adjoints([gates[i]], size), rows)
+            yield self._product(self._adjoints([gates[i]], size), rows)
+
+    def _product(self, a: Tensor, matrix: Tensor) -> Tensor:
+        out = torch.empty(self.count, matrix.shape[1], dtype=a.dtype)  # the user's: not the pool's
+        return product(a, matrix, out, team_size())
 
     def _slot(self, slot: Slot) -> Tensor | None:
         """The gradient of one weight tensor, from neighbouring gates together."""
@@ -231,9 +244,9 @@ class _Gathering:
             width = self.tape.job.sizes.of(self.layout.width[gates[0]])
             a = self._adjoints(gates, width * len(gates))
             if place is None:
-                parts.append(torch.mv(a.t(), torch.ones(self.count, dtype=a.dtype)))
+                parts.append(torch.mv(a.t(), self.ones))
             else:
-                parts.append(outer(a, self._matrix(gates[0], place)))
+                parts.append(torch.mm(a.t(), self._matrix(gates[0], place)))
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _nothing(self, slot: Slot, gate: str) -> Tensor:

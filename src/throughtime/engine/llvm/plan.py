@@ -71,14 +71,22 @@ class Plan:
     def _bytes(self) -> int:
         return self.program.dtype.itemsize
 
+    def prepare(self, addresses: Mapping[Key, int]) -> None:
+        """Pack weights, copy first states, clear what must begin at zero."""
+        tasks = array("q", self._list)
+        for slot, key, offset in self._task_patches:
+            address = addresses[key]
+            tasks[slot] = address + offset if address else 0
+        launch(self._setup, tasks.buffer_info()[0], self.shared.threads)
+
     def run(self, addresses: Mapping[Key, int], spans: Mapping[Place, Span]) -> None:
-        """Set up and run the kernel.
+        """Run the kernel, which must have been prepared.
 
         Args:
-            addresses: Of every buffer; 0 for one that is not there and counts as zeros.
+            addresses: Of every buffer.
             spans: Of the places that are open, each in a buffer.
         """
-        arguments, tasks = array("q", self._arguments), array("q", self._list)
+        arguments = array("q", self._arguments)
         for slot, key, offset in self._patches:
             arguments[slot] = addresses[key] + offset
         for place, found in spans.items():
@@ -86,10 +94,6 @@ class Plan:
             if slot is not None:
                 start = addresses[found.buffer] + found.start * self._bytes
                 arguments[slot : slot + 3] = array("q", (start, found.step, found.row))
-        for slot, key, offset in self._task_patches:
-            address = addresses[key]
-            tasks[slot] = address + offset if address else 0
-        launch(self._setup, tasks.buffer_info()[0], self.shared.threads)
         launch(self.ready.address, arguments.buffer_info()[0], self.shared.threads)
 
     def _room(self, numbers: int) -> int:
@@ -132,6 +136,7 @@ class Plan:
             self._pass(number, stage, tiling, p, shape)
         if self.kind != "backward":
             self._first_states()
+            self._input_matrices()
 
     def _first_states(self) -> None:
         """Copy the states before the first step to where those after it will lie."""
@@ -144,6 +149,13 @@ class Plan:
                 of = (depth - lag) * batch * width
                 task = Task.copy(batch, width, far, width)
                 self._task(task, (("states", i), to), (("start", i), of))
+
+    def _input_matrices(self) -> None:
+        """Gather the matrices that read x, where they do not stand as gates lie in memory."""
+        for key, row, height, index, start in self.program.inputs.copies():
+            columns = self.job.sizes.input
+            task = Task.copy(height, columns, columns, columns)
+            self._task(task, (key, row * columns), (("weight", index), start * columns))
 
     def _find(self, place: Place) -> Span:
         finders: dict[object, Callable[[Place], Span]] = {
@@ -191,8 +203,6 @@ class Plan:
     def _bias(self, place: Place) -> Span:
         gate, number = str(place[1]), int(str(place[2]))
         size = self.job.sizes.of(self.program.layout.width[gate])
-        if size != 1 and size != padded(size):
-            return Span(place, 0)
         found = [
             (index, part.start)
             for index, slot in enumerate(self.job.slots)
@@ -200,7 +210,11 @@ class Plan:
             if piece.place is None and piece.gate == gate
         ]
         index, start = found[number]
-        return Span(("weight", index), start)
+        if size in {1, padded(size)}:
+            return Span(("weight", index), start)
+        room = self._room(padded(size))  # so that it can be loaded in whole vectors
+        self._task(Task.copy(1, size, 0, 0), (WORK, room), (("weight", index), start))
+        return Span(WORK, room)
 
     def _carried(self, place: Place) -> Span:
         """A value of one step alone."""

@@ -1,6 +1,5 @@
 """Which kernels does a job need? Its step lowered, put in order and compiled, each when first used."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -8,9 +7,9 @@ from typing import Any, Literal
 import torch
 
 from throughtime.declare.graph import Width
-from throughtime.engine.job import Job, rows
+from throughtime.engine.job import Job
 from throughtime.engine.llvm.jit import Module, compiled
-from throughtime.engine.llvm.layout import Layout, layout, padded
+from throughtime.engine.llvm.layout import Layout, layout
 from throughtime.engine.llvm.lowering import Place, Root, StepGraphs, Variant, lowered
 from throughtime.engine.llvm.machine import Machine, machine
 from throughtime.engine.llvm.schedule import Schedule, scheduled
@@ -108,18 +107,23 @@ class Program:
         }
 
     @cached_property
-    def padded_biases(self) -> list[tuple[Place, int, slice]]:
-        """The biases that must be copied to be loaded in whole vectors: place, slot, rows."""
-        found: list[tuple[Place, int, slice]] = []
-        seen: Counter[str] = Counter()
-        for index, slot in enumerate(self.job.slots):
-            for piece, part in rows(self.job, slot):
-                if piece.place is None and piece.gate in self.layout.rank:
-                    size = part.stop - part.start
-                    if size != 1 and size != padded(size):
-                        found.append((("bias", piece.gate, seen[piece.gate]), index, part))
-                    seen[piece.gate] += 1
-        return found
+    def shown(self) -> tuple[int, ...] | None:
+        """The states that the output consists of; None where it is computed from them."""
+        index = {s.name: i for i, s in enumerate(self.job.cell.states)}
+        if any(n.op != "new" for n in self.job.cell.out):
+            return None
+        return tuple(index[n.data[0]] for n in self.job.cell.out)
+
+    @cached_property
+    def rows(self) -> list[tuple[Width, int, bool]]:
+        """Of each width of gates, how long a row is and whether what is kept may lie in it."""
+        gates = self.layout.gates
+        return [(w, self.layout.stride(w), self.may_overwrite[w]) for w in gates]
+
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """Of the states."""
+        return self.job.state_sizes()
 
     @cached_property
     def work(self) -> int:

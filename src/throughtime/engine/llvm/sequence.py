@@ -1,6 +1,6 @@
 """When can the fused engine run a job, and what does it return?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from throughtime.engine.llvm.program import program_of
 from throughtime.engine.pullback import pulled_back
 from throughtime.engine.torch_internals import keeps_graph
 
-__all__ = ["refusal", "sequence"]
+__all__ = ["linearised", "refusal", "sequence"]
 
 
 def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
@@ -43,7 +43,7 @@ def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     flat = inputs.flat()
     if torch.is_grad_enabled() and any(t.requires_grad for t in flat):
         return _Sequence.apply(job, inputs.lengths, inputs.reset, *flat)
-    return _Call(job, inputs, [False] * len(flat)).outputs()
+    return linearised(job, inputs, [False] * len(flat))[0]
 
 
 def _in_order_of_steps(job: Job, inputs: Inputs, lengths: Tensor) -> tuple[Tensor, ...]:
@@ -68,75 +68,99 @@ def _in_order_of_steps(job: Job, inputs: Inputs, lengths: Tensor) -> tuple[Tenso
 
 
 class _Sequence(torch.autograd.Function):
+    """A call as one node of a graph, where no front door has made it one."""
+
     @staticmethod
     def forward(
         ctx: Any, job: Job, lengths: Tensor | None, reset: Tensor | None, *flat: Tensor
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)
-        wanted = ctx.needs_input_grad[3:]
-        detached = [t.detach().requires_grad_(w) for t, w in zip(flat, wanted, strict=True)]
-        ctx.call = _Call(job, unflatten(job, detached, lengths, reset), wanted)
-        return ctx.call.outputs()
+        inputs = unflatten(job, flat, lengths, reset)
+        outputs, ctx.pull = linearised(job, inputs, ctx.needs_input_grad[3:])
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
         keep = keeps_graph()
-        found = ctx.call.gradients(gradients, keep=keep)
+        found = ctx.pull(gradients, keep)
         if not keep:
-            ctx.call = None
+            ctx.pull = None
         return (None, None, None, *found)
+
+
+def linearised(
+    job: Job, inputs: Inputs, wanted: Sequence[bool]
+) -> tuple[tuple[Tensor, ...], Callable[[Sequence[Tensor | None], bool], list[Tensor | None]]]:
+    """Run a job, and say how gradients come back.
+
+    Args:
+        job: What is asked.
+        inputs: The tensors; no graph that they belong to is touched.
+        wanted: Of each flat input, whether its gradient is wanted.
+
+    Returns:
+        The outputs, and a function from their gradients (and whether it will be called again) to
+        those of the inputs.
+    """
+    call = _Call(job, inputs, wanted)
+    return call.outputs(), call.gradients
 
 
 class _Call:
     """One call: what goes on before the loop and after it, in torch, and the loop."""
 
     def __init__(self, job: Job, inputs: Inputs, wanted: Sequence[bool]) -> None:
-        self.job, self.wanted = job, wanted
-        self.leaves = inputs.flat()
-        self.save = any(wanted)
-        self.valid = _valid(inputs)
-        with torch.set_grad_enabled(self.save):
-            whole = self.valid is None
-            self.inputs = inputs if whole else _without_padding(job, inputs, self.valid)
+        self.job, self.wanted, self.save = job, wanted, any(wanted)
         extras = len(job.cell.extras)
-        wanted_extras = tuple(i for i in range(extras) if wanted[len(wanted) - extras + i])
-        self.variant = Variant(
-            inputs.lengths is not None,
-            inputs.reset is not None,
-            bool(inputs.initial),
-            wanted_extras,
-        )
-        self.program = program_of(job, self.variant, inputs.states[0].dtype)
+        asked = tuple(i for i in range(extras) if wanted[len(wanted) - extras + i])
+        masked = inputs.lengths is not None, inputs.reset is not None
+        variant = Variant(*masked, bool(inputs.initial), asked)
+        self.program = program_of(job, variant, inputs.states[0].dtype)
+        self.in_torch = self.program.shown is None or bool(self.program.graphs.once)
+        self.inputs, self.leaves = inputs, ()
+        if self.in_torch and self.save:  # what is computed in torch, torch differentiates
+            flat = inputs.flat()
+            self.leaves = tuple(t.detach().requires_grad_(w) for t, w in zip(flat, wanted))
+            self.inputs = unflatten(job, self.leaves, inputs.lengths, inputs.reset)
+        self.valid = _valid(inputs)
+        if self.valid is not None:
+            with torch.set_grad_enabled(self.in_torch and self.save):
+                self.inputs = _without_padding(job, self.inputs, self.valid)
 
     def outputs(self) -> tuple[Tensor, ...]:
         """Run it."""
-        job = self.job
-        with torch.set_grad_enabled(self.save):
-            self.once = self._once()
+        job, states = self.job, range(len(self.job.cell.states))
+        self.once = self._once() if self.program.graphs.once else []
         masks = _masks(job, self.inputs, self.valid)
-        once = [o.detach() for o in self.once]
+        inputs = self._detached() if self.leaves else self.inputs
         with torch.no_grad():
-            detached = self._detached()
-            weights = [w.contiguous() for w in detached.weights]
-            self.tape = Tape(self.program, detached, weights, masks, once)
+            weights = [w.contiguous() for w in inputs.weights]
+            self.tape = Tape(self.program, inputs, weights, masks, [o.detach() for o in self.once])
             forward(self.tape, save=self.save)
-            trajectories = [self.tape.trajectory(i) for i in range(len(job.cell.states))]
-            self.stale = _stale(job, self.inputs, masks.get("age"))
-            final = [self._final(i) for i in range(len(job.cell.states))]
-        self.emitted: Tensor | None = None
-        self.states = [t.detach() for t in trajectories]
-        if all(n.op == "new" for n in job.cell.out):
-            index = {s.name: i for i, s in enumerate(job.cell.states)}
-            parts = [trajectories[index[n.data[0]]] for n in job.cell.out]
-            out = parts[0] if len(parts) == 1 else torch.cat(parts, -1)
-        else:
-            with torch.set_grad_enabled(self.save):
-                if self.save:
-                    self.states = [s.requires_grad_() for s in self.states]
-                self.emitted = out = self._emit()
-            out = out.detach()
-        every = trajectories if job.all_states else []
-        return tuple(map(torch.clone, (self._held(out), *final, *map(self._held, every))))
+            self.version = [s._version for s in self.tape.states]
+            self.stale = _stale(job, inputs, masks.get("age"))
+            final = [self._final(i) for i in states]
+            every = [self._trajectory(i).clone() for i in states] if job.all_states else []
+        return (self._output(), *final, *every)
+
+    def _trajectory(self, state: int) -> Tensor:
+        """A state after every step, zero past each row's end. [T, B, w]"""
+        found = self.tape.trajectory(state)
+        return found.contiguous() if self.valid is None else self._held(found)
+
+    def _output(self) -> Tensor:
+        """What the layer shows: states, or what torch computes from them."""
+        shown = self.program.shown
+        if shown is not None:
+            with torch.no_grad():
+                parts = [self._trajectory(i) for i in shown]
+                return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
+        count = range(len(self.job.cell.states))
+        self.states = [self.tape.trajectory(i).detach() for i in count]
+        with torch.set_grad_enabled(self.save):
+            self.states = [s.requires_grad_(self.save) for s in self.states]
+            self.emitted = self._emit()
+        return self._held(self.emitted.detach())
 
     def _detached(self) -> Inputs:
         """The inputs apart from any graph."""
@@ -152,7 +176,7 @@ class _Call:
         """The last D values of a state; those from before a reset are the initial one."""
         found = self._last(state)
         if self.stale is None:
-            return found
+            return found.clone(memory_format=torch.contiguous_format)
         return torch.where(self.stale, fresh_states(self.job, self.inputs)[state], found)
 
     def _last(self, state: int) -> Tensor:
@@ -167,10 +191,11 @@ class _Call:
 
     def _once(self) -> list[Tensor]:
         """The values per unit."""
-        nodes = self.program.graphs.once
-        leaf = self._leaf(self.inputs)
-        found = evaluate(nodes, self.job.sizes, leaf, self._no_product) if nodes else []
-        return [f.reshape(-1) for f in found]
+        with torch.set_grad_enabled(self.save):
+            leaf = self._leaf(self.inputs)
+            nodes = self.program.graphs.once
+            found = evaluate(nodes, self.job.sizes, leaf, self._no_product)
+            return [f.reshape(-1) for f in found]
 
     def _no_product(self, n: Node, args: list[Tensor]) -> Tensor:
         raise AssertionError("no matrix reads params alone before the loop")
@@ -214,42 +239,53 @@ class _Call:
         parts = [v.expand(steps, batch, w) for v, w in zip(values, widths, strict=True)]
         return parts[0] if len(parts) == 1 else torch.cat(parts, -1)
 
-    def gradients(self, entering: Sequence[Tensor | None], *, keep: bool) -> list[Tensor | None]:
-        """The gradients of all inputs."""
-        count = len(self.job.cell.states)
-        out, final, every = entering[0], entering[1 : 1 + count], entering[1 + count :]
-        total: list[Tensor | None] = [None] * len(self.leaves)
+    def gradients(self, entering: Sequence[Tensor | None], keep: bool) -> list[Tensor | None]:  # noqa: FBT001
+        """The gradients of all inputs.
+
+        Args:
+            entering: Those of the outputs.
+            keep: Whether there will be another call of this.
+        """
+        if [s._version for s in self.tape.states] != self.version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an "
+                "inplace operation: the output of a recurrent layer"
+            )
+        job, count = self.job, len(self.job.cell.states)
+        final, every = entering[1 : 1 + count], entering[1 + count :]
+        total: list[Tensor | None] = [None] * len(self.wanted)
         outer: dict[int, Tensor] = {}
-        if out is not None:
-            self._into_states(self._held(out), outer, total, keep=keep)
+        if entering[0] is not None:
+            self._into_states(self._held(entering[0]), outer, total, keep=keep)
         for i, g in enumerate(every):
             if g is not None:
                 _add(outer, i, self._held(g))
-        clocks = [s.clock for s in self.job.cell.states]
-        final = [None if c else g for g, c in zip(final, clocks, strict=True)]
+        final = [None if s.clock else g for s, g in zip(job.cell.states, final, strict=True)]
         if self.stale is not None:
             final = self._renewed(final, total)
-        states, learned = count, len(self.inputs.initial)
-        first = 1 + states + learned
-        weights = len(self.job.slots)
-        wanted = [self.wanted[0], *self.wanted[first : first + weights]]
+        first = 1 + count + len(self.inputs.initial)
+        wanted = [self.wanted[0], *self.wanted[first : first + len(job.slots)]]
         found = backward(self.tape, outer, final, wanted, keep=keep)
-        _sum_into(total, 0, found.x)
-        for i, g in enumerate(found.states):
-            _sum_into(total, 1 + i, g)
-        for i, g in enumerate(found.weights):
-            _sum_into(total, first + i, g)
+        after = first + len(job.slots) + len(self.inputs.params)
+        for start, parts in ((0, [found.x]), (1, found.states), (first, found.weights)):
+            for i, g in enumerate(parts):
+                _sum_into(total, start + i, g)
         for i, g in found.extras.items():
-            _sum_into(total, first + weights + len(self.inputs.params) + i, g)
-        reached = sorted(found.once)
-        pulled = pulled_back(
-            [self.once[i] for i in reached], self.leaves, [found.once[i] for i in reached], keep=keep
-        )
-        for i, g in enumerate(pulled):
-            _sum_into(total, i, g)
+            _sum_into(total, after + i, g)
+        self._into_leaves(found.once, total, keep=keep)
         if self.valid is not None and total[0] is not None:
             total[0] = self._held(total[0])
         return [g if w else None for g, w in zip(total, self.wanted, strict=True)]
+
+    def _into_leaves(
+        self, once: Mapping[int, Tensor], total: list[Tensor | None], *, keep: bool
+    ) -> None:
+        """Hand the gradients of values per unit to what they were computed from."""
+        reached = sorted(once)
+        if reached:
+            values, given = [self.once[i] for i in reached], [once[i] for i in reached]
+            for i, g in enumerate(pulled_back(values, self.leaves, given, keep=keep)):
+                _sum_into(total, i, g)
 
     def _renewed(
         self, final: Sequence[Tensor | None], total: list[Tensor | None]
@@ -267,13 +303,13 @@ class _Call:
         self, out: Tensor, outer: dict[int, Tensor], total: list[Tensor | None], *, keep: bool
     ) -> None:
         """Hand the output's gradient to the states that it was made from."""
-        if self.emitted is None:
-            index = {s.name: i for i, s in enumerate(self.job.cell.states)}
+        shown, widths = self.program.shown, self.program.widths
+        if shown is not None:
             start = 0
-            for n in self.job.cell.out:
-                width = self.job.sizes.of(n.width)
-                _add(outer, index[n.data[0]], out[..., start : start + width])
-                start += width
+            for i in shown:
+                whole = len(shown) == 1
+                _add(outer, i, out if whole else out[..., start : start + widths[i]])
+                start += widths[i]
             return
         leaves = [*self.states, *self.leaves]
         found = pulled_back([self.emitted], leaves, [out], keep=keep)

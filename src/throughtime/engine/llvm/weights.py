@@ -4,7 +4,7 @@ Edits of a weight through `.data` leave no trace that a cache could notice, so n
 call to call; where the gates lie in memory as they stand in the weight, the weight itself is used.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,8 +69,30 @@ class Inputs:
                 found[width] = (first_slot, slice(first.start, first.start + len(gates) * size))
         return found
 
+    @cached_property
+    def gathered(self) -> dict[Width, int]:
+        """The widths whose matrices are copied together before a call, and how many rows that is.
+
+        What pads a gate's rows is never set: it makes padding of what the gate gets, which nobody
+        reads.
+        """
+        whole, one = self._whole, self._is_one
+        apart = self.layout.apart
+        return {w: len(g) * apart(w) for w, g in self._where.items() if w not in whole and one(w)}
+
+    def _is_one(self, width: Width) -> bool:
+        """Whether each gate of a width has a single matrix that reads x."""
+        return all(len(mine) == 1 for mine in self._where[width])
+
+    def copies(self) -> Iterator[tuple[tuple[object, ...], int, int, int, int]]:
+        """What is copied: buffer, its row, how many rows, weight, its row."""
+        for width in self.gathered:
+            for i, ((index, part),) in enumerate(self._where[width]):
+                row = i * self.layout.apart(width)
+                yield ("input matrix", width), row, part.stop - part.start, index, part.start
+
     def matrix(self, width: Width, weights: Sequence[Tensor]) -> Tensor:
-        """The matrix that gives all gates of a width what they get from x.
+        """The matrix that gives all gates of a width what they get from x, if none is gathered.
 
         Shape:
             [gates that read x, apart], flattened, by I

@@ -1,20 +1,19 @@
 """How do gradients come back through a call? The loop in reverse, then products over all steps."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from throughtime.declare.graph import Width, terms
-from throughtime.declare.slots import Slot
-from throughtime.engine.job import rows
+from throughtime.declare.graph import Width
 from throughtime.engine.llvm.call import Tape, addresses, input_matrix, new, plan_of
 from throughtime.engine.llvm.layout import padded
 from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.memory import Span, loadable, rows_of, span
 from throughtime.engine.llvm.plan import WORK
+from throughtime.engine.llvm.rows import Rows
 from throughtime.engine.llvm.team import team_size
 from throughtime.engine.llvm.gemm import product
 
@@ -167,13 +166,12 @@ class _Loop:
 
 
 class _Gathering:
-    """What is left when the loop is done."""
+    """What is left when the loop is done: products over all steps at once."""
 
     def __init__(self, loop: _Loop, wanted: Sequence[bool]) -> None:
         self.loop, self.tape, self.wanted = loop, loop.tape, wanted
-        self.layout = loop.program.layout
+        self.program, self.layout = loop.program, loop.program.layout
         self.count = self.tape.steps * self.tape.batch
-        self.where = loop.program.schedule("save").reads
 
     @cached_property
     def ones(self) -> Tensor:
@@ -182,122 +180,73 @@ class _Gathering:
 
     def found(self) -> Found:
         """All gradients."""
-        job = self.tape.job
-        found = Found(states=[None if r is None else self._first(i) for i, r in enumerate(self.loop.running)])
+        job, running = self.tape.job, enumerate(self.loop.running)
+        found = Found(states=[None if r is None else self._first(i, r) for i, r in running])
         if self.wanted[0]:
             found.x = self._x()
-        for slot, want in zip(job.slots, self.wanted[1:], strict=True):
-            found.weights.append(self._slot(slot) if want else None)
-        sums = self.loop.sums.items()
-        widths = [n.width for n in self.loop.program.graphs.once]
-        found.once = {i: a.sum(0)[: job.sizes.of(widths[i])] for i, a in sums}
+        for slot, want in zip(self.program.rows_of_slots, self.wanted[1:], strict=True):
+            found.weights.append(self._slot(slot) if want and slot is not None else None)
+        once = self.program.graphs.once
+        for i, a in self.loop.sums.items():
+            found.once[i] = a.sum(0)[: job.sizes.of(once[i].width)]
         for i, a in self.loop.extras.items():
             found.extras[i] = a[..., : self.tape.inputs.extras[i].shape[-1]]
         return found
 
-    def _first(self, state: int) -> Tensor:
+    def _first(self, state: int, running: Tensor) -> Tensor:
         """The adjoint of the values before the first step."""
-        running, job = self.loop.running[state], self.tape.job
-        assert running is not None, "clocks have no adjoint"
-        depth = job.cell.depth
-        if job.reverse:
-            return running[-depth:].flip(0)[..., : job.state_sizes()[state]]
-        return running[:depth, :, : job.state_sizes()[state]]
+        depth, width = self.tape.job.cell.depth, self.program.widths[state]
+        first = running[-depth:].flip(0) if self.tape.job.reverse else running[:depth]
+        return first if first.shape[2] == width else first[..., :width]
 
-    def _adjoints(self, gates: Sequence[str], width: int) -> Tensor:
+    def _adjoints(self, width: Width, start: int, count: int) -> Tensor:
         """The adjoints of neighbouring gates as one matrix."""
-        first = self.layout.offset(gates[0])
-        rows = self.loop.adjoints[self.layout.width[gates[0]]]
-        return rows.view(self.count, -1)[:, first : first + width]
+        rows = self.loop.adjoints[width]
+        return rows.view(self.count, -1)[:, start : start + count]
 
     def _x(self) -> Tensor | None:
         total: Tensor | None = None
-        for width in self.loop.program.inputs.widths:
+        for width in self.program.inputs.widths:
             matrix = input_matrix(self.tape, width)
-            for part in self._from(self.layout.gates[width], width, matrix):
-                total = part if total is None else total + part
-        return None if total is None else total.view_as(self.tape.inputs.x)
+            size, apart = self.tape.job.sizes.of(width), self.layout.apart(width)
+            a = self._adjoints(width, 0, matrix.shape[0])
+            if size != apart:  # what pads a row may be no number
+                a = a.unflatten(1, (-1, apart))[..., :size].flatten(1)
+                matrix = matrix.unflatten(0, (-1, apart))[:, :size].flatten(0, 1)
+            # The user's, and so not from the pool.
+            out = torch.empty(self.count, matrix.shape[1], dtype=a.dtype)
+            product(a, matrix, out, team_size())
+            total = out if total is None else total + out
+        return None if total is None else total.view(self.tape.inputs.x.shape)
 
-    def _from(self, gates: Sequence[str], width: Width, matrix: Tensor) -> Iterator[Tensor]:
-        """What comes to x from gates of one width; what pads their rows may be no number."""
-        size, apart = self.tape.job.sizes.of(width), self.layout.apart(width)
-        if size == apart:
-            yield self._product(self._adjoints(gates, matrix.shape[0]), matrix)
-            return
-        for i in range(matrix.shape[0] // apart):
-            rows = matrix[i * apart : i * apart + size]
-            yield self._product(self._adjoints([gates[i]], size), rows)
-
-    def _product(self, a: Tensor, matrix: Tensor) -> Tensor:
-        out = torch.empty(self.count, matrix.shape[1], dtype=a.dtype)  # the user's: not the pool's
-        return product(a, matrix, out, team_size())
-
-    def _slot(self, slot: Slot) -> Tensor | None:
+    def _slot(self, slot: tuple[Rows, ...]) -> Tensor:
         """The gradient of one weight tensor, from neighbouring gates together."""
-        parts: list[Tensor] = []
-        if not any(p.gate in self.layout.rank for p in slot.pieces):
-            return None
-        for gates, place in self._runs(slot):
-            if gates[0] not in self.layout.rank:  # a gate of `emit`, which torch differentiates
-                parts.append(self._nothing(slot, gates[0]))
-                continue
-            width = self.tape.job.sizes.of(self.layout.width[gates[0]])
-            a = self._adjoints(gates, width * len(gates))
-            if place is None:
-                parts.append(torch.mv(a.t(), self.ones))
-            else:
-                parts.append(torch.mm(a.t(), self._matrix(gates[0], place)))
+        parts = [self._rows(rows) for rows in slot]
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _nothing(self, slot: Slot, gate: str) -> Tensor:
-        sizes = self.tape.job.sizes
-        width = sizes.of(self.tape.job.cell.affines[gate].width)
-        columns = () if slot.columns is None else (sizes.of(slot.columns),)
-        return torch.zeros(width, *columns, dtype=self.loop.dtype)
+    def _rows(self, rows: Rows) -> Tensor:
+        if rows.width is None:  # a gate of `emit`, which torch differentiates
+            shape = (rows.size, rows.columns) if rows.columns else (rows.size,)
+            return torch.zeros(shape, dtype=self.loop.dtype)
+        apart = self.layout.apart(rows.width)
+        a = self._adjoints(rows.width, rows.start, rows.gates * apart).t()
+        found = torch.mv(a, self.ones) if rows.read is None else torch.mm(a, self._matrix(rows))
+        if apart == rows.size:
+            return found
+        return found.unflatten(0, (-1, apart))[:, : rows.size].flatten(0, 1)
 
-    def _runs(self, slot: Slot) -> Iterator[tuple[list[str], int | None]]:
-        """The slot's gates, those together that lie together and read the same."""
-        current: list[str] = []
-        place: int | None = None
-        for piece, _ in rows(self.tape.job, slot):
-            if current and not self._joins(current, place, piece.gate, piece.place):
-                yield current, place
-                current = []
-            if not current:
-                place = piece.place
-            current = [*current, piece.gate]
-        if current:
-            yield current, place
-
-    def _joins(self, run: list[str], i: int | None, b: str, j: int | None) -> bool:
-        a = run[-1]
-        if a not in self.layout.rank or b not in self.layout.rank:
-            return False
-        width = self.layout.width[a]
-        whole = self.layout.apart(width) == self.tape.job.sizes.of(width)
-        follows = self.layout.rank[b] == self.layout.rank[a] + 1
-        return whole and follows and (i is None) == (j is None) and (
-            i is None or j is None or self._place(run[0], i) == self._place(b, j)
-        )
-
-    def _place(self, gate: str, number: int) -> Place:
-        """Where a matrix's read lies."""
-        if terms(self.tape.job.cell.affines[gate])[number].kind == "input":
-            return ("x",)
-        return self.where[gate, number]
-
-    def _matrix(self, gate: str, number: int) -> Tensor:
-        """What a matrix read at all steps. [T B, K]"""
-        place, tape, steps = self._place(gate, number), self.tape, self.tape.steps
-        width = tape.job.sizes.of(tape.job.cell.affines[gate].args[number].width)
+    def _matrix(self, rows: Rows) -> Tensor:
+        """What matrices read at all steps. [T B, K]"""
+        place, tape, steps = rows.read, self.tape, self.tape.steps
+        assert place is not None, "a bias reads nothing"
         if place[0] == "x":
             return tape.x
-        if place[0] == "past":
-            return rows_of(tape.states[place[1]], self.loop.program.after(place[2]), steps, width)
-        if place[0] == "after":
-            return rows_of(tape.states[place[1]], self.loop.program.after(), steps, width)
         if place[0] == "read":
-            return rows_of(tape.kept[place], 0, steps, width)
+            return rows_of(tape.kept[place], 0, steps, rows.columns)
+        number = int(str(place[1]))
+        if place[0] in {"past", "after"}:
+            lag = int(str(place[2])) if place[0] == "past" else 0
+            return rows_of(tape.states[number], self.program.after(lag), steps, rows.columns)
         if place[0] == "once":
-            return tape.once[place[1]].view(1, -1).expand(self.count, -1)
-        return tape.inputs.extras[place[1]].reshape(self.count, -1)
+            return tape.once[number].view(1, -1).expand(self.count, -1)
+        return tape.inputs.extras[number].reshape(self.count, -1)

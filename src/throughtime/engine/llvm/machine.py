@@ -154,6 +154,7 @@ def _is_arm(triple: str) -> bool:
     return triple.startswith(("aarch64", "arm64"))
 
 
+@cache
 def _widest() -> Width:
     return next(name for name in ("avx512", "avx2", "v128") if _has(name))
 

@@ -12,6 +12,7 @@ from throughtime.engine.llvm.jit import Module, compiled
 from throughtime.engine.llvm.layout import Layout, layout
 from throughtime.engine.llvm.lowering import Place, Root, StepGraphs, Variant, lowered
 from throughtime.engine.llvm.machine import Machine, machine
+from throughtime.engine.llvm.rows import Rows, rows_of_slots
 from throughtime.engine.llvm.schedule import Schedule, scheduled
 from throughtime.engine.llvm.skeleton import Kernel, kernel
 from throughtime.engine.llvm.weights import Inputs
@@ -119,6 +120,11 @@ class Program:
         """Of each width of gates, how long a row is and whether what is kept may lie in it."""
         gates = self.layout.gates
         return [(w, self.layout.stride(w), self.may_overwrite[w]) for w in gates]
+
+    @cached_property
+    def rows_of_slots(self) -> tuple[tuple[Rows, ...] | None, ...]:
+        """Which rows of each weight's gradient come from which gates."""
+        return rows_of_slots(self.job, self.layout, self.schedule("save"))
 
     @cached_property
     def widths(self) -> tuple[int, ...]:

@@ -12,10 +12,16 @@ from throughtime.cli.command import Command
 
 __all__ = ["Doctor"]
 
-_PACKAGES = ("torch", "numpy", "safetensors", "rich", "tyro", "tokenizers", "matplotlib")
-
-# float64; the worst of our engines is below 1e-14 of the largest element.
-_TOLERANCE = 1e-12
+_PACKAGES = (
+    "torch",
+    "numpy",
+    "safetensors",
+    "rich",
+    "tyro",
+    "llvmlite",
+    "tokenizers",
+    "matplotlib",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +32,10 @@ class Doctor(Command):
         """Print the findings; status 1 if an engine disagrees with torch.nn."""
         import torch
 
+        from throughtime.cli.doctor_engines import check_engines, look_at_kernels
         from throughtime.cli.screen import Screen
 
-        engines = _check_engines()
+        kernels, engines = look_at_kernels(), check_engines()
         findings = {
             "throughtime": __version__,
             "python": platform.python_version(),
@@ -39,9 +46,13 @@ class Doctor(Command):
                 "threads": torch.get_num_threads(),
             },
             "cuda": _gpus(),
+            "kernels": kernels,
             "engines": engines,
             "free_disk_gib": round(shutil.disk_usage(".").free / 2**30, 1),
-            "is_healthy": all(found["is_right"] for found in engines.values()),
+            # Without llvmlite "auto" takes another engine: nothing is wrong.
+            "is_healthy": all(
+                found.get("is_right") is not False for found in (kernels, *engines.values())
+            ),
         }
         screen = Screen(json_only=self.json)
         screen.facts(_rows(findings))
@@ -62,48 +73,57 @@ def _gpus() -> list[str]:
     return [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 
 
-def _check_engines() -> dict[str, dict[str, Any]]:
-    from throughtime.engine import NAMES
-
-    checked = {name: _worst_error(name) for name in NAMES if name != "auto"}
-    return {n: {"worst_error": e, "is_right": e <= _TOLERANCE} for n, e in checked.items()}
-
-
-def _worst_error(engine: str) -> float:
-    """Largest difference from nn.LSTM in output and gradients, by the largest element of each."""
-    import torch
-
-    from throughtime.nn import LSTM
-
-    generator = torch.Generator().manual_seed(0)
-    x = torch.randn(7, 3, 5, dtype=torch.float64, generator=generator)
-    theirs = torch.nn.LSTM(5, 6, num_layers=2, dtype=torch.float64)
-    ours = LSTM(5, 6, num_layers=2, dtype=torch.float64, engine=engine)
-    ours.load_state_dict(theirs.state_dict())
-
-    def numbers(layer: torch.nn.Module) -> list[torch.Tensor]:
-        output, _ = layer(x)
-        named = dict(layer.named_parameters())
-        gradients = torch.autograd.grad(output.square().sum(), [named[n] for n in sorted(named)])
-        return [output.detach(), *gradients]
-
-    pairs = zip(numbers(ours), numbers(theirs), strict=True)
-    return max(float((a - b).abs().max() / b.abs().max()) for a, b in pairs)
-
-
 def _rows(findings: dict[str, Any]) -> list[tuple[str, str]]:
     cpu, packages = findings["cpu"], findings["packages"]
     installed = [f"{name} {number or 'not installed'}" for name, number in packages.items()]
-    engines = [
-        (name, f"{'right' if e['is_right'] else 'WRONG'}: {e['worst_error']:.0e} from torch.nn")
-        for name, e in findings["engines"].items()
-    ]
+    engines = [(name, _of_engine(found)) for name, found in findings["engines"].items()]
     return [
         ("version", f"throughtime {findings['throughtime']}, Python {findings['python']}"),
         ("packages", ", ".join(installed)),
         ("processor", f"{cpu['cores']} cores, {cpu['features']}; torch uses {cpu['threads']}"),
         ("cuda", ", ".join(findings["cuda"]) or "no GPU that torch can use"),
         *engines,
+        *_of_kernels(findings["kernels"]),
         ("disk", f"{findings['free_disk_gib']} GiB free here"),
-        ("verdict", "all is well" if findings["is_healthy"] else "an engine computes wrongly"),
+        ("verdict", _verdict(findings)),
     ]
+
+
+def _of_engine(found: dict[str, Any]) -> str:
+    if "refusal" in found:
+        return f"not here: {found['refusal']}"
+    if "failure" in found:
+        return f"WRONG: {found['failure']}"
+    return _judged(found, "torch.nn")
+
+
+def _judged(found: dict[str, Any], beside: str) -> str:
+    judgement = "right" if found["is_right"] else "WRONG"
+    return f"{judgement}: {found['worst_error']:.0e} from {beside}"
+
+
+def _of_kernels(found: dict[str, Any]) -> list[tuple[str, str]]:
+    """What the fused engine works with; its refusal stands beside its name already."""
+    if "refusal" in found:
+        return []
+    width = f"vectors of {found['vector_bits']} bits ({found['vectors']})"
+    if "failure" in found:
+        built = f"WRONG: {found['failure']}"
+    else:
+        built = (
+            f"those of an LSTM compiled in {found['compile_s']:.2f} s; "
+            f"{_judged(found, 'the reference')}"
+        )
+    count = found["threads"]
+    return [
+        ("kernels", f"LLVM {found['llvm']} for {found['processor']}, {width}"),
+        ("", built),
+        ("", f"on {count} thread{'s' * (count > 1)}: {found['team']}"),
+    ]
+
+
+def _verdict(findings: dict[str, Any]) -> str:
+    if not findings["is_healthy"]:
+        return "an engine computes wrongly"
+    missing = [name for name, found in findings["engines"].items() if "refusal" in found]
+    return f"all is well, without {', '.join(missing)}" if missing else "all is well"

@@ -50,7 +50,7 @@ class CompareConfig:
     """Which weights are tested: the last, or those that were validated best."""
     patience: int = 0
     """Stop a run after so many validations in a row without a better score; 0 for never."""
-    engine: Literal["auto", "reference", "vendor"] = "auto"
+    engine: Literal["auto", "llvm", "vendor", "reference"] = "auto"
     """What runs the recurrence."""
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
 

@@ -109,7 +109,7 @@ class ModelConfig:
     """Use the embedding as the output matrix too (Press & Wolf 2017)."""
     adaptive: tuple[int, ...] = ()
     """Cut-offs of an adaptive softmax for large vocabularies, such as 2000 10000."""
-    engine: Literal["auto", "reference", "vendor"] = "auto"
+    engine: Literal["auto", "llvm", "vendor", "reference"] = "auto"
     """What runs the recurrence: the fastest that can, or one by name."""
 
     def __post_init__(self) -> None:

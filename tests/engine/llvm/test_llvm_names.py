@@ -1,9 +1,13 @@
 """Do names never reach the generated code, and do numbers reach it to the bit?"""
 
+import hashlib
 import math
+import os
 import random
 import re
 import struct
+import subprocess
+import sys
 import unicodedata
 from itertools import islice
 
@@ -21,21 +25,22 @@ pytestmark = needs_engine
 SIZES = Sizes(input=3, hidden=5, projection=2)
 PLAIN = ("h", "c", "i", "f", "u", "retain", "gap_s")
 # What LLVM, C, Python or a format string would stumble over, among what a name may be.
-WORDS = (
+WORDS = str.split(
     "define declare call ret br label phi select load store add fadd fmul double float i1 i32 i64 "
     "ptr void entry undef poison zeroinitializer splat align global constant private attributes "
     "target triple datalayout asm sideeffect module unreachable switch true null none inf nan "
     "loop1 v1 llvm entry_ int main printf system exec eval __import__ __builtins__ __class__ self "
     "_ __ ___ torch job h0 ago now tanh W b X hidden projection"
-).split()  # noqa: SIM905 (a hundred quotes read worse)
+)
 ALPHABET = (
     "abzAZ_09\u00e9\u00df\u03b1\u0416\u05d0\u0639\u4e2d\u3042\uac00"
     "\u2118\U0001d54f\u0301\ufe33\u00b7"
 )
 TEXTS = (
     "\"", "'", "\\", "\n", "\r\n", "\0", ";", "}", "{", "%", "%s", "%n%n%n", "{0}", "{x}", "$(id)",
-    "`id`", "; ret void\n}\ndefine void @evil() {", "!0 = !{}", "@llvm.trap", "\u202e", "\u2028", "\ud7ff",
-    "\U0001f600", "a" * 100_000, "-->", "<script>", "../../etc/passwd", "#define", "//", "/* */",
+    "`id`", "; ret void\n}\ndefine void @evil() {", "!0 = !{}", "@llvm.trap", "\u202e",
+    "\u2028",
+    "\ud7ff", "\U0001f600", "a" * 100_000, "-->", "<script>", "../../etc/passwd", "#define", "//", "/* */",
 )  # fmt: skip
 
 
@@ -120,6 +125,23 @@ def test_ten_thousand_names_leave_the_text_as_it_is():
     check_names(10_000, 1)
 
 
+def test_a_text_is_the_same_in_every_process():
+    """Python orders sets of names in another way in each; the order of sums must not follow."""
+    text_of(Job(declared(PLAIN, 1.5), SIZES))
+    code = (
+        "from engine.llvm.test_llvm_names import *\n"
+        "text = text_of(Job(declared(PLAIN, 1.5), SIZES))\n"
+        "print(hashlib.sha256(text.encode()).hexdigest())"
+    )
+    sources = os.pathsep.join(path for path in sys.path if path)
+    found = set()
+    for seed in "123":
+        variables = os.environ | {"PYTHONHASHSEED": seed, "PYTHONPATH": sources}
+        command = [sys.executable, "-c", code]
+        found.add(subprocess.run(command, env=variables, capture_output=True, check=True).stdout)
+    assert len(found) == 1
+
+
 def test_a_text_depends_on_equations():
     """That the comparison can fail."""
     first, second = (
@@ -146,7 +168,7 @@ def test_a_cell_with_any_name_runs(called):
 
 def test_layers_with_hostile_names_compute_the_same():
     source, x, found = hostile_names(2), torch.randn(4, 2, 3), []
-    for names in (PLAIN, *(list(islice(source, len(PLAIN))) for _ in range(20))):
+    for names in (PLAIN, *(list(islice(source, len(PLAIN))) for _ in range(6))):
         torch.manual_seed(0)
         layer = layer_of(declared(names, 0.25), 3, 5, dtype=torch.float32)
         output, _ = layer(x, extras={names[-1]: torch.full((4, 2, 1), 0.5)})

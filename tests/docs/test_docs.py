@@ -159,7 +159,19 @@ MISREAD = [
     ("x[0, :, 0])", "x[-1, :, 0])"),  # nothing need be remembered
     ("reading.horizon_steps - whole.horizon_steps", "reading.horizon_steps - whole.steps"),
 ]
-CHANGES = [("notes.md", *pair) for pair in MUTANTS] + [("instrument.md", *pair) for pair in MISREAD]
+
+# What the page of the fused engine says of it, and what would be true of another one.
+UNTRUE = [
+    ('said.startswith("llvm', 'said.startswith("reference'),
+    ('layer.explain(x).startswith("reference")', 'layer.explain(x).startswith("llvm")'),
+    ("float32 or float64, and this is float16", "float16 or float32, and this is float16"),
+    ("(outputs[0] == tiny)", "(outputs[0] == 2 * tiny)"),
+    ('(("past", 0, 1),)', '(("past", 0, 2),)'),
+    ("== [0, 1]", "== [1, 0]"),
+    ('program(3, 5).kernel("infer")', 'program(3, 5).kernel("save")'),
+]
+PAGES = {"notes.md": MUTANTS, "instrument.md": MISREAD, "engine.md": UNTRUE}
+CHANGES = [(page, *pair) for page, pairs in PAGES.items() for pair in pairs]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Which laws hold whatever the sizes? Drawn by hypothesis, on the fused engine alone."""
 
 import torch
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from contract.own_cells import CELLS
@@ -11,9 +11,10 @@ from tolerances import TOLERANCE, error_to_largest
 pytestmark = needs_engine
 
 I = 3
-NAMES = ("rnn", "lstm", "gru", "gru_reset_before", "lstm_projection", "delayed_lstm", "clockwork")
-EXAMPLES = settings(max_examples=15)
-UNITS = (1, 4, 5, 9)  # few, for every width is compiled anew
+NAMES = ("lstm", "gru_reset_before", "lstm_projection", "delayed_lstm", "clockwork")
+# No shrinking: other sizes are other kernels, and each takes its time to compile.
+EXAMPLES = settings(max_examples=8, phases=(Phase.explicit, Phase.generate))
+UNITS = (1, 5)  # few, for every width is compiled anew
 
 
 def layer_for(name, units, seed, dtype=torch.float64, **options):

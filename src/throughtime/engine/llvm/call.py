@@ -72,7 +72,7 @@ class Tape:
     def x(self) -> Tensor:
         """[T B, I]."""
         x = self.inputs.x
-        return x.reshape(-1, x.shape[2])
+        return x.flatten(0, 1)
 
     @cached_property
     def ends(self) -> Tensor | None:
@@ -139,7 +139,7 @@ def forward(tape: Tape, *, save: bool) -> None:
     chosen.prepare(where)
     for width in program.inputs.widths:
         matrix = input_matrix(tape, width)
-        rows = tape.gates[width].view(steps * batch, -1)[:, : matrix.shape[0]]
+        rows = tape.gates[width].flatten(0, 1)[:, : matrix.shape[0]]
         project(tape.x, matrix, None, rows, team_size())
     chosen.run(where, {})
 

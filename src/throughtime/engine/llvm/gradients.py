@@ -202,7 +202,7 @@ class _Gathering:
     def _adjoints(self, width: Width, start: int, count: int) -> Tensor:
         """The adjoints of neighbouring gates as one matrix."""
         rows = self.loop.adjoints[width]
-        return rows.view(self.count, -1)[:, start : start + count]
+        return rows.flatten(0, 1)[:, start : start + count]
 
     def _x(self) -> Tensor | None:
         total: Tensor | None = None
@@ -249,4 +249,4 @@ class _Gathering:
             return rows_of(tape.states[number], self.program.after(lag), steps, rows.columns)
         if place[0] == "once":
             return tape.once[number].view(1, -1).expand(self.count, -1)
-        return tape.inputs.extras[number].reshape(self.count, -1)
+        return tape.inputs.extras[number].flatten(0, 1)

@@ -64,4 +64,4 @@ def loadable(gradient: Tensor) -> Tensor:
 def rows_of(a: Tensor, index: int, steps: int, width: int) -> Tensor:
     """Some steps of [*, B, stride] as one matrix [T B, width]."""
     batch = a.shape[1]
-    return a.view(-1, a.shape[2])[index * batch : (index + steps) * batch, :width]
+    return a.flatten(0, 1)[index * batch : (index + steps) * batch, :width]

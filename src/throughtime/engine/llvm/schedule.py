@@ -83,6 +83,13 @@ class Schedule:
     loads: dict[Place, int]
     stores: dict[Place, int]
     reads: dict[tuple[str, int], Place]
+    reading: dict[Node, Place]
+
+    def read_place(self, arg: Node, matrix: Matrix) -> Place:
+        """Where a product finds what a matrix reads: for an adjoint, at its gate."""
+        if matrix[2]:
+            return ("adjoint", matrix[0])
+        return arg.data if _stays(arg) else self.reading[arg]
 
 
 def scheduled(roots: Sequence[Root], rank: Mapping[str, int]) -> Schedule:
@@ -144,7 +151,7 @@ class _Scheduler:
         """Stage by stage from the last to the first, since each asks earlier ones for values."""
         for root in self.roots:
             self._keep(root)
-            if not root.adds and root.value.op not in {"at", "constant"}:
+            if not root.adds and root.value.op not in {"at", "constant", "row_sum"}:
                 self.places.setdefault(root.value, root.place)
         top = max((level for level, _ in self.demands), default=0)
         stages: list[Stage] = []
@@ -162,7 +169,7 @@ class _Scheduler:
             for n in stage.products
             for a, m in zip(n.args, n.data, strict=True)
         }
-        return Schedule(tuple(stages), self.places, widths, self.loads, self.stores, reads)
+        return Schedule(tuple(stages), self.places, widths, self.loads, self.stores, reads, self.reading)
 
     def _stage(self, key: tuple[int, Width]) -> Stage:
         level, width = key

@@ -104,10 +104,11 @@ def _frame(schedule: Schedule, machine: Machine, real: str) -> Frame:
         for n in stage.sums:
             frame.add(schedule.places[n], 1)
             frame.add(("partial", *schedule.places[n]), 1)
-        for p in stage.passes:
-            for place in p.reads:
-                frame.add(place, stage.width)
         frame.passes += len(stage.passes)
+    for stage in schedule.stages:  # what products alone read, too
+        for n in stage.products:
+            for arg, matrix in zip(n.args, n.data, strict=True):
+                frame.add(schedule.read_place(arg, matrix), arg.width)
     return frame
 
 

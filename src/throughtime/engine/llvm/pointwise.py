@@ -65,8 +65,9 @@ class _Writer:
         kept = [r.value for r in stage.roots] + [s.args[0] for s in stage.sums]
         order = list(walk(kept, stop=self._is_given))
         sources = {n: self._source(n) for n in order}
-        for place in {s for s in sources.values() if s} | {r.place for r in stage.roots}:
-            self._open(place)
+        for place in (*sources.values(), *(r.place for r in stage.roots)):
+            if place is not None:
+                self._open(place)
         for n in stage.sums:
             self._open(("partial", *self.places[n]))
         with code.count("%vectors") as v:
@@ -109,12 +110,7 @@ class _Writer:
             return n.data
         if n in self.column or n.op == "constant":
             return None
-        return self.places[n] if n in self.loaded else None
-
-    @property
-    def loaded(self) -> frozenset[Node]:
-        """The values that earlier stages have stored for this one."""
-        return self.stage.loaded
+        return self.places[n] if n in self.stage.loaded else None
 
     def _open(self, place: Place) -> None:
         """Work out where a place's row and unit begin."""

@@ -62,7 +62,7 @@ class Stage:
     passes: tuple[Pass, ...]
     roots: tuple[Root, ...]
     sums: tuple[Node, ...]
-    loaded: frozenset[Node]
+    loaded: dict[Node, None]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class _Demand:
     roots: list[Root] = field(default_factory=list)
     products: dict[Node, None] = field(default_factory=dict)
     sums: dict[Node, None] = field(default_factory=dict)
-    loaded: set[Node] = field(default_factory=set)
+    loaded: dict[Node, None] = field(default_factory=dict)
 
 
 class _Scheduler:
@@ -185,7 +185,7 @@ class _Scheduler:
         products = tuple(sorted(demand.products, key=self._order))
         passes = self._passes(products, width)
         roots, sums = tuple(demand.roots), tuple(demand.sums)
-        return Stage(width, products, passes, roots, sums, frozenset(demand.loaded))
+        return Stage(width, products, passes, roots, sums, demand.loaded)
 
     def _needs(self, n: Node, level: int, width: Width, demand: _Demand) -> Iterable[Node]:
         """What a stage computes a value from; what it loads, it asks of earlier stages."""
@@ -198,7 +198,7 @@ class _Scheduler:
             return n.args
         if n.op == "row_sum":
             self._sum(n)
-            demand.loaded.add(n)
+            demand.loaded.setdefault(n)
             self._loaded(self.places[n], level)
             return ()
         here = self.home[n] == level and n.width == width
@@ -209,7 +209,7 @@ class _Scheduler:
         if here or n.op in COMPARISONS or self.cost[n] <= _REPEATED:
             return n.args
         self._carried(n)
-        demand.loaded.add(n)
+        demand.loaded.setdefault(n)
         self._loaded(self.places[n], level)
         return ()
 
@@ -252,7 +252,11 @@ class _Scheduler:
 
     def _order(self, n: Node) -> tuple[object, ...]:
         reads = [self.read_place(a, m) for a, m in zip(n.args, n.data, strict=True)]
-        return tuple(map(repr, reads)), [self.rank[m[0]] for m in n.data]
+        return [self._number(r) for r in reads], [self.rank[m[0]] for m in n.data]
+
+    def _number(self, place: Place) -> tuple[object, ...]:
+        """A place without the names that a user gave."""
+        return tuple(self.rank.get(part, -1) if isinstance(part, str) and i else part for i, part in enumerate(place))
 
     def _passes(self, products: Sequence[Node], width: Width) -> tuple[Pass, ...]:
         """The products of a stage, neighbouring columns that read the same together."""

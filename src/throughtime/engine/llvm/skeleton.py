@@ -147,10 +147,7 @@ class _Skeleton:
     def text(self) -> str:
         """The whole module: tiles, stages, the function over time."""
         lanes = self.frame.lanes
-        shapes = {s for t in self.tilings.values() for s in t.shapes}
-        widest: dict[int, Shape] = {}
-        for s in shapes:
-            widest[s.vectors] = s
+        widest = {s.vectors: s for t in self.tilings.values() for s in t.shapes}
         parts = [dispatch_text(lanes, s) for s in widest.values()]
         parts += [barrier_text(self.machine)] if self.tilings else []
         for i, stage in self.stages:

@@ -40,7 +40,7 @@ def test_json_is_one_object_on_stdout_and_nothing_else(text, tmp_path, capsys):
     }  # fmt: skip
     assert found["run"] == str(tmp_path / "run")
     assert (found["cell"], found["updates"], found["ending"]) == ("lstm", 12, "finished")
-    assert found["engine"] in {"vendor", "reference"}
+    assert found["engine"] in {"vendor", "llvm", "reference"}
     assert found["valid"].keys() == {"loss_nats", "bits_per_char"}
     assert found["valid"]["bits_per_char"] == pytest.approx(
         found["valid"]["loss_nats"] / math.log(2)

@@ -18,6 +18,9 @@ CASES = [
     ("delayed_lstm", "reference"),
     ("emitting", "reference"),
     ("clockwork", "reference"),
+    ("lstm", "llvm"),
+    ("delayed_lstm", "llvm"),
+    ("emitting", "llvm"),
 ]
 every_case = pytest.mark.parametrize(("name", "engine"), CASES)
 
@@ -88,7 +91,7 @@ def test_an_output_alone_gives_its_share(name, engine, part):
         torch.testing.assert_close(a + b, both, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("engine", ["reference", "vendor"])
+@pytest.mark.parametrize("engine", ["reference", "vendor", "llvm"])
 def test_any_subset_of_gradients(engine):
     layer, x = made("lstm", engine)
     hx = [torch.randn(1, B, H, dtype=torch.float64, requires_grad=True) for _ in "hc"]

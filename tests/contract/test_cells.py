@@ -17,14 +17,16 @@ UNKNOWN_TO_VENDOR = {"no steps"}
 @pytest.mark.parametrize("name", CELLS)
 def test_every_cell_keeps_every_line_on_every_engine(name):
     report = check_cell(CELLS[name])
-    lines = {e: {n.check for n in report.lines if n.engine == e} for e in ("reference", "vendor")}
+    engines = ("reference", "llvm", "vendor")
+    lines = {e: {n.check for n in report.lines if n.engine == e} for e in engines}
     # Delays with a common divisor run interleaved, on the reference engine too: compared as well.
     compared = {"engine"} if common_lag(CELLS[name]) > 1 else set()
     assert lines["reference"] == {"finite", "adjoint"} | compared | EVERY_CHECK
+    assert lines["llvm"] == {"engine"} | EVERY_CHECK
     assert lines["vendor"] == ({"engine"} | EVERY_CHECK if name in ON_VENDOR else set())
     refused = {(n.engine, n.check) for n in report.lines if n.error is None}
     assert refused == {("vendor", check) for check in UNKNOWN_TO_VENDOR if name in ON_VENDOR}
-    assert report.engine.startswith("vendor" if name in ON_VENDOR else "reference")
+    assert report.engine.startswith("vendor" if name in ON_VENDOR else "llvm")
 
 
 @pytest.mark.parametrize("name", ["lstm", "gru", "delayed_lstm", "clockwork", "emitting"])

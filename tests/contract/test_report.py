@@ -45,7 +45,7 @@ def test_parameters_are_shown_with_the_shapes_of_a_layer():
 def test_the_engine_is_shown_with_its_reason():
     assert "engine vendor: torch's own fused op (oneDNN or cuDNN)" in lines_of("gru")
     lines = lines_of("mgu")
-    assert "engine reference: the traced graph run step by step in PyTorch operations" in lines
+    assert "engine llvm: a fused kernel, built in memory from the cell's equations" in lines
     assert "not vendor: the equations of mgu are not those of torch's RNN, LSTM or GRU" in lines
 
 
@@ -53,7 +53,7 @@ def test_every_line_is_shown_with_its_worst_error():
     report, shown = check_cell(OWN_CELLS["blind"]), lines_of("blind")
     for line in report.lines:
         seen = f"{line.error:.1e} of 1e-12" if line.error or line.bound else "no difference"
-        wanted = f"ok {seen} {line.check} (reference): {line.what}"
+        wanted = f"ok {seen} {line.check} ({line.engine}): {line.what}"
         assert any(found.endswith(wanted) for found in shown)
 
 

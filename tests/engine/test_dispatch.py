@@ -22,7 +22,7 @@ def flipped(x, h):
 def test_auto_takes_the_vendor_where_the_graph_is_torchs():
     assert tt.Recurrent(renamed, 3, 5).explain().startswith("vendor")
     said = tt.Recurrent(flipped, 3, 5).explain()
-    assert said.startswith("reference")
+    assert said.startswith("llvm")
     assert "not vendor: the equations of flipped" in said
 
 

@@ -35,13 +35,31 @@ def test_a_cell_of_a_user_goes_there_too_if_its_equations_do():
 
     assert lines_of(tt.Recurrent(permuted, 3, 5))[0].startswith("vendor")
     # The states in another order are another cell: hx would be another one.
-    assert lines_of(tt.Recurrent(mine, 3, 5))[0].startswith("reference")
+    assert lines_of(tt.Recurrent(mine, 3, 5))[0].startswith("llvm")
 
 
-def test_another_cell_goes_to_the_reference_and_it_says_why():
-    first, second = lines_of(tt.Recurrent(CELLS["mgu"], 3, 5))
+NOT_TORCHS = "  not vendor: the equations of mgu are not those of torch's RNN, LSTM or GRU"
+
+
+def test_another_cell_goes_to_the_fused_engine_and_it_says_why():
+    first, second, *_ = lines_of(tt.Recurrent(CELLS["mgu"], 3, 5))
+    assert first == "llvm: a fused kernel, built in memory from the cell's equations"
+    assert second == NOT_TORCHS
+
+
+def test_what_no_fused_engine_can_do_goes_to_the_reference_and_it_says_why():
+    layer = tt.Recurrent(CELLS["mgu"], 3, 5)
+    with torch.autocast("cpu", torch.bfloat16):
+        first, *others = lines_of(layer, X)
     assert first.startswith("reference: ")
-    assert second == "  not vendor: the equations of mgu are not those of torch's RNN, LSTM or GRU"
+    assert set(others) == {
+        NOT_TORCHS,
+        "  not llvm: under autocast products are rounded, which its kernels do not do",
+    }
+    first, *others = lines_of(layer.to(torch.bfloat16), X.to(torch.bfloat16))
+    assert first.startswith("reference: ")
+    refused = "  not llvm: it computes in float32 or float64, and this is bfloat16"
+    assert set(others) == {NOT_TORCHS, refused}
 
 
 def test_the_call_counts_too():
@@ -59,21 +77,21 @@ def test_an_engine_asked_for_is_the_reason():
 
 @pytest.mark.parametrize("call", [{"input": X[:0]}, {"input": X, "return_all_states": True}])
 def test_an_engine_named_is_used_or_refused(call):
-    with pytest.raises(EngineError, match=r"engine='vendor' cannot do this: .* 'reference' here"):
+    with pytest.raises(EngineError, match=r"engine='vendor' cannot do this: .* 'llvm' here"):
         tt.LSTM(3, 5, engine="vendor")(**call)
     tt.LSTM(3, 5)(**call)
 
 
-@pytest.mark.parametrize("name", ["reference", "vendor"])
+@pytest.mark.parametrize("name", ["reference", "vendor", "llvm"])
 def test_the_engine_named_is_the_one_that_runs(name, monkeypatch):
-    ran = []
+    ran, spies = [], []
     for engine in engines.dispatch.FASTEST_FIRST:
         spied = engine._replace(
             sequence=lambda job, inputs, e=engine: ran.append(e.name) or e.sequence(job, inputs)
         )
         monkeypatch.setattr(engines.dispatch, engine.name.upper(), spied)
-    fastest = (engines.dispatch.VENDOR, engines.dispatch.REFERENCE)
-    monkeypatch.setattr(engines.dispatch, "FASTEST_FIRST", fastest)
+        spies.append(spied)
+    monkeypatch.setattr(engines.dispatch, "FASTEST_FIRST", tuple(spies))
     with torch.no_grad():
         tt.LSTM(3, 5, engine=name)(X)
     assert ran == [name]

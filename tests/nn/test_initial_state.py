@@ -41,7 +41,7 @@ def test_a_clock_has_no_learned_start():
     layer(x)
 
 
-@pytest.mark.parametrize("engine", ["reference", "vendor"])
+@pytest.mark.parametrize("engine", ["reference", "vendor", "llvm"])
 @pytest.mark.parametrize("bidirectional", [False, True])
 def test_learned_values_are_where_every_row_starts(bidirectional, engine):
     layer, x = made(

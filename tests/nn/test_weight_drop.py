@@ -36,7 +36,7 @@ def test_a_mask_holds_for_all_steps_and_is_scaled():
     assert torch.allclose(h[2].T, drawn @ drawn @ drawn, rtol=1e-4)
 
 
-@pytest.mark.parametrize("engine", ["vendor", "reference"])
+@pytest.mark.parametrize("engine", ["vendor", "llvm", "reference"])
 @pytest.mark.parametrize("kind", [tt.RNN, tt.LSTM, tt.GRU])
 def test_every_engine_sees_the_mask(kind, engine):
     """What is dropped is the recurrent weights: the rest of the layer is as it was."""
@@ -53,7 +53,7 @@ def test_every_engine_sees_the_mask(kind, engine):
     assert not torch.allclose(got[0], layer(x)[0])
 
 
-@pytest.mark.parametrize("engine", ["vendor", "reference"])
+@pytest.mark.parametrize("engine", ["vendor", "llvm", "reference"])
 def test_gradients_reach_the_stored_weight_where_it_was_used(engine):
     layer = tt.LSTM(I, H, weight_drop=0.5, engine=engine, **DOUBLE)
     layer(data())[0].square().sum().backward()

@@ -172,6 +172,7 @@ class _Gathering:
         self.loop, self.tape, self.wanted = loop, loop.tape, wanted
         self.program, self.layout = loop.program, loop.program.layout
         self.count = self.tape.steps * self.tape.batch
+        self.sums: dict[tuple[Width, int, int], Tensor] = {}
 
     @cached_property
     def ones(self) -> Tensor:
@@ -213,8 +214,7 @@ class _Gathering:
             if size != apart:  # what pads a row may be no number
                 a = a.unflatten(1, (-1, apart))[..., :size].flatten(1)
                 matrix = matrix.unflatten(0, (-1, apart))[:, :size].flatten(0, 1)
-            # The user's, and so not from the pool.
-            out = torch.empty(self.count, matrix.shape[1], dtype=a.dtype)
+            out = new((self.count, matrix.shape[1]), a.dtype)
             product(a, matrix, out, team_size())
             total = out if total is None else total + out
         return None if total is None else total.view(self.tape.inputs.x.shape)
@@ -229,11 +229,29 @@ class _Gathering:
             shape = (rows.size, rows.columns) if rows.columns else (rows.size,)
             return torch.zeros(shape, dtype=self.loop.dtype)
         apart = self.layout.apart(rows.width)
-        a = self._adjoints(rows.width, rows.start, rows.gates * apart).t()
-        found = torch.mv(a, self.ones) if rows.read is None else torch.mm(a, self._matrix(rows))
+        found = self._summed(rows) if rows.read is None else self._multiplied(rows)
         if apart == rows.size:
             return found
         return found.unflatten(0, (-1, apart))[:, : rows.size].flatten(0, 1)
+
+    def _multiplied(self, rows: Rows) -> Tensor:
+        """The gradient of matrices: adjoints times what they read, summed over steps and rows."""
+        assert rows.width is not None, "gates of `emit` are torch's"
+        count = rows.gates * self.layout.apart(rows.width)
+        out = new((count, rows.columns), self.loop.dtype)
+        a = self._adjoints(rows.width, rows.start, count)
+        return torch.mm(a.t(), self._matrix(rows), out=out)
+
+    def _summed(self, rows: Rows) -> Tensor:
+        """The gradient of biases: both of torch's have the same one."""
+        assert rows.width is not None, "gates of `emit` are torch's"
+        count = rows.gates * self.layout.apart(rows.width)
+        key = rows.width, rows.start, count
+        if key in self.sums:
+            return self.sums[key].clone()
+        found = torch.mv(self._adjoints(*key).t(), self.ones)
+        self.sums[key] = found
+        return found
 
     def _matrix(self, rows: Rows) -> Tensor:
         """What matrices read at all steps. [T B, K]"""

@@ -69,7 +69,10 @@ class _Sequence(torch.autograd.Function):
         with torch.enable_grad():  # the engine's own graph, walked by our backward
             outputs = engine.sequence(job, unflatten(job, leaves, lengths, reset))
         ctx.leaves, ctx.outputs = leaves, outputs
-        return tuple(output.detach() for output in outputs)
+        found = tuple(output.detach() for output in outputs)
+        pairs = zip(found, outputs, strict=True)
+        ctx.mark_non_differentiable(*[f for f, output in pairs if not output.requires_grad])  # clocks
+        return found
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:

@@ -22,7 +22,8 @@ __all__ = ["Tape", "addresses", "forward", "input_matrix", "new", "plan_of"]
 
 _BY_UNITS_FROM = 256  # units of a row from which threads share them: the weights fill a core's cache
 _FEW_ROWS = 4  # rows a thread below which they share units
-_SMALL = 1_000_000  # multiplications a call below which a second thread does not pay
+_SMALL = 20_000_000  # multiplications a call below which a second thread does not pay
+_SHORT = 200_000  # multiplications a step below which threads would mostly wait for each other
 
 
 @dataclass
@@ -107,9 +108,12 @@ def _shared(tape: Tape, kind: Kind) -> Shared:
     threads, program = team_size(), tape.program
     if threads == 1 or tape.steps * tape.batch * program.work < _SMALL:
         return Shared(1, by_units=False)
-    kernel = program.kernel(kind)
+    kernel, a_step = program.kernel(kind), tape.batch * program.work
     most = max(program.job.sizes.of(w) for w in kernel.frame.widths)
-    if kernel.by_units and (most >= _BY_UNITS_FROM or tape.batch < threads * _FEW_ROWS):
+    many_rows = tape.batch >= threads * _FEW_ROWS
+    if many_rows and most < _BY_UNITS_FROM:
+        return Shared(threads, by_units=False)
+    if kernel.by_units and a_step >= _SHORT:
         return Shared(min(threads, -(-most // kernel.granule)), by_units=True)
     return Shared(min(threads, tape.batch), by_units=False)
 

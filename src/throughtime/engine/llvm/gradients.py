@@ -186,7 +186,8 @@ class _Gathering:
         if self.wanted[0]:
             found.x = self._x()
         for slot, want in zip(self.program.rows_of_slots, self.wanted[1:], strict=True):
-            found.weights.append(self._slot(slot) if want and slot is not None else None)
+            used = want and slot is not None and self.tape.steps > 0
+            found.weights.append(self._slot(slot) if used else None)
         once = self.program.graphs.once
         for i, a in self.loop.sums.items():
             found.once[i] = a.sum(0)[: job.sizes.of(once[i].width)]

@@ -13,7 +13,7 @@ from typing import Literal
 from throughtime.engine.llvm.ir import Lanes
 from throughtime.errors import EngineError
 
-__all__ = ["GENERIC", "Machine", "binding", "forced", "machine"]
+__all__ = ["GENERIC", "Machine", "binding", "forced", "lacking", "machine"]
 
 Width = Literal["avx512", "avx2", "v128"]
 _BITS: dict[Width, Literal[512, 256, 128]] = {"avx512": 512, "avx2": 256, "v128": 128}
@@ -105,6 +105,25 @@ def forced(name: Width) -> Iterator[Machine]:
         _forced.remove(given)
 
 
+@cache
+def lacking() -> str | None:
+    """Why no code can be generated in this process, to be read after the engine's name.
+
+    Returns:
+        A reason; None if code can be generated.
+    """
+    try:
+        triple = binding().get_process_triple()
+    except EngineError as error:
+        return (
+            f"it needs llvmlite, which cannot be imported here ({error.__cause__}); "
+            "pip install llvmlite"
+        )
+    if _is_known(triple):
+        return None
+    return f"it generates code for x86-64 and ARM64, and this process runs on {triple}"
+
+
 def binding() -> ModuleType:
     """The part of llvmlite that speaks to LLVM, imported when first used.
 
@@ -138,7 +157,7 @@ _forced: list[Machine] = []
 def _host() -> _Host:
     llvm = binding()
     triple = llvm.get_process_triple()
-    if not (_is_arm(triple) or triple.startswith(("x86_64", "amd64"))):
+    if not _is_known(triple):
         raise EngineError(
             f"engine 'llvm' generates code for x86-64 and ARM64, this process runs on {triple}; "
             "take engine='reference' or 'vendor'"
@@ -148,6 +167,10 @@ def _host() -> _Host:
     except RuntimeError:  # a system that does not tell; the processor's name must do
         features = {}
     return _Host(triple, llvm.get_host_cpu_name(), features)
+
+
+def _is_known(triple: str) -> bool:
+    return _is_arm(triple) or triple.startswith(("x86_64", "amd64"))
 
 
 def _is_arm(triple: str) -> bool:

@@ -14,6 +14,7 @@ from throughtime.engine.job import Inputs, Job, by_gate, fresh_states, unflatten
 from throughtime.engine.llvm.call import Tape, forward
 from throughtime.engine.llvm.gradients import backward
 from throughtime.engine.llvm.lowering import Variant
+from throughtime.engine.llvm.machine import lacking
 from throughtime.engine.llvm.program import program_of
 from throughtime.engine.pullback import pulled_back
 from throughtime.engine.torch_internals import keeps_graph
@@ -23,6 +24,9 @@ __all__ = ["linearised", "refusal", "sequence"]
 
 def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
     """Why the fused engine cannot do a job; None if it can."""
+    lack = lacking()
+    if lack is not None:
+        return lack
     if job.products:
         return "under autocast products are rounded, which its kernels do not do"
     if inputs is None:
@@ -77,6 +81,9 @@ class _Sequence(torch.autograd.Function):
         ctx.set_materialize_grads(False)
         inputs = unflatten(job, flat, lengths, reset)
         outputs, ctx.pull = linearised(job, inputs, ctx.needs_input_grad[3:])
+        states = [s.clock for s in job.cell.states] * (2 if job.all_states else 1)
+        pairs = zip(outputs[1:], states, strict=True)
+        ctx.mark_non_differentiable(*[output for output, clock in pairs if clock])
         return outputs
 
     @staticmethod
@@ -137,7 +144,7 @@ class _Call:
             weights = [w.contiguous() for w in inputs.weights]
             self.tape = Tape(self.program, inputs, weights, masks, [o.detach() for o in self.once])
             forward(self.tape, save=self.save)
-            self.version = [s._version for s in self.tape.states]
+            self.version = [s._version for s in self.tape.states] if self.save else []
             self.stale = _stale(job, inputs, masks.get("age"))
             final = [self._final(i) for i in states]
             every = [self._trajectory(i).clone() for i in states] if job.all_states else []

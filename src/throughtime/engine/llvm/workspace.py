@@ -14,7 +14,7 @@ from torch import Tensor
 
 from throughtime.engine.torch_internals import storage_users
 
-__all__ = ["Pool", "borrow"]
+__all__ = ["Pool", "borrow", "clear"]
 
 _Kind = tuple[int, torch.dtype]
 
@@ -195,4 +195,4 @@ def _default_limit() -> int:
 
 
 _shared = Pool()
-borrow = _shared.borrow
+borrow, clear = _shared.borrow, _shared.clear

@@ -103,7 +103,7 @@ class Cell:
         """The longest delay of each state, in steps."""
         return dict(self._lags)
 
-    @property
+    @cached_property
     def depth(self) -> int:
         """D: how many past values of every state are carried."""
         return max(self._lags.values())

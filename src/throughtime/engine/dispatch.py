@@ -1,6 +1,6 @@
 """Which engine does a job, and why not a faster one?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from torch import Tensor
@@ -12,6 +12,10 @@ from throughtime.engine.job import Inputs, Job
 from throughtime.errors import ConfigError, EngineError
 
 
+Pull = Callable[[Sequence[Tensor | None], bool], list[Tensor | None]]
+Linearised = Callable[[Job, Inputs, Sequence[bool]], tuple[tuple[Tensor, ...], Pull]]
+
+
 class Engine(NamedTuple):
     """A way to run a job, as interleaved sequences where its lags allow that.
 
@@ -20,12 +24,16 @@ class Engine(NamedTuple):
         what: What it is, in words.
         sequence: Runs a job, differentiably.
         refusal: Why it cannot do a job; None if it can.
+        linearised: Runs a job and says how gradients come back, where it knows that without
+            autograd: given which gradients of the flat inputs are wanted, it returns the outputs
+            and a function from their gradients, and whether it will be called again, to those.
     """
 
     name: str
     what: str
     sequence: Callable[[Job, Inputs], tuple[Tensor, ...]]
     refusal: Callable[[Job, Inputs | None], str | None]
+    linearised: Linearised | None = None
 
 
 REFERENCE = Engine(
@@ -45,6 +53,7 @@ LLVM = Engine(
     "a fused kernel, built in memory from the cell's equations",
     interleaved(llvm.sequence),
     judged(llvm.refusal),
+    llvm.linearised,
 )
 FASTEST_FIRST = (VENDOR, LLVM, REFERENCE)
 NAMES = ("auto", *(engine.name for engine in FASTEST_FIRST))

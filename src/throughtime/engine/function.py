@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from throughtime.engine import reference
-from throughtime.engine.dispatch import REFERENCE, Engine, choose
+from throughtime.engine.dispatch import REFERENCE, Engine, Pull, choose
+from throughtime.engine.interleave import strands_of
 from throughtime.engine.job import Inputs, Job, unflatten
 from throughtime.engine.pullback import pulled_back
 from throughtime.engine.torch_internals import (
@@ -64,15 +65,17 @@ class _Sequence(torch.autograd.Function):
         ctx.set_materialize_grads(False)  # a zero gradient [T, B, H] costs time and memory
         ctx.job, ctx.lengths, ctx.reset = job, lengths, reset
         ctx.save_for_backward(*flat)
-        wanted = ctx.needs_input_grad[4:]
-        leaves = tuple(t.detach().requires_grad_(w) for t, w in zip(flat, wanted, strict=True))
-        with torch.enable_grad():  # the engine's own graph, walked by our backward
-            outputs = engine.sequence(job, unflatten(job, leaves, lengths, reset))
-        ctx.leaves, ctx.outputs = leaves, outputs
-        found = tuple(output.detach() for output in outputs)
-        pairs = zip(found, outputs, strict=True)
-        ctx.mark_non_differentiable(*[f for f, output in pairs if not output.requires_grad])  # clocks
-        return found
+        inputs, wanted = unflatten(job, flat, lengths, reset), ctx.needs_input_grad[4:]
+        if engine.linearised is None or strands_of(job) > 1:
+            outputs, ctx.pull = _recorded(engine, job, inputs, wanted)
+        else:
+            outputs, ctx.pull = engine.linearised(job, inputs, wanted)
+        states = enumerate(outputs[1:])
+        cell = job.cell
+        clocks = [o for i, o in states if cell.states[i % len(cell.states)].clock]
+        if clocks:
+            ctx.mark_non_differentiable(*clocks)
+        return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
@@ -80,10 +83,26 @@ class _Sequence(torch.autograd.Function):
         if torch.is_grad_enabled() or any(map(is_batched, gradients)):
             found = _by_reference(ctx, flat, wanted, gradients)
         else:
-            found = pulled_back(ctx.outputs, ctx.leaves, gradients, keep=keeps_graph())
-            if not keeps_graph():
-                ctx.outputs = ctx.leaves = None
+            keep = keeps_graph()
+            found = ctx.pull(gradients, keep)
+            if not keep:
+                ctx.pull = None
         return (None, None, None, None, *found)
+
+
+def _recorded(
+    engine: Engine, job: Job, inputs: Inputs, wanted: Sequence[bool]
+) -> tuple[tuple[Tensor, ...], Pull]:
+    """An engine's outputs, and gradients by the graph that autograd records of its work."""
+    flat = zip(inputs.flat(), wanted, strict=True)
+    leaves = tuple(t.detach().requires_grad_(w) for t, w in flat)
+    with torch.enable_grad():
+        outputs = engine.sequence(job, unflatten(job, leaves, inputs.lengths, inputs.reset))
+
+    def pull(gradients: Sequence[Tensor | None], keep: bool) -> list[Tensor | None]:  # noqa: FBT001
+        return pulled_back(outputs, leaves, gradients, keep=keep)
+
+    return tuple(output.detach() for output in outputs), pull
 
 
 def _by_reference(

@@ -59,9 +59,13 @@ class Job:
         """Features of the output, emitted values concatenated."""
         return sum(self.sizes.of(n.width) for n in self.cell.out)
 
+    @cached_property
+    def _state_sizes(self) -> tuple[int, ...]:
+        return tuple(self.sizes.of(s.width) for s in self.cell.states)
+
     def state_sizes(self) -> tuple[int, ...]:
         """The width of each state."""
-        return tuple(self.sizes.of(s.width) for s in self.cell.states)
+        return self._state_sizes
 
 
 @lru_cache(maxsize=1024)

@@ -173,7 +173,7 @@ class Recurrent(Stack):
         x = input
         if isinstance(x, PackedSequence):
             return self._packed(x, hx, lengths, reset, extras, return_all_states)
-        weight = getattr(self, self._runs[0].names.weights[0])
+        weight = tensors(self, self._runs[0].names.weights[:1])[0]
         arranged, steps = self._arrangement(x, lengths, weight)
         batch = Batch(
             x=steps,

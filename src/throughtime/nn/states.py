@@ -135,9 +135,12 @@ class StateLayout:
         return [self._join_group(states[i : i + step]) for i in range(0, len(states), step)]
 
     def _join_group(self, states: Sequence[LayerState]) -> Any:
-        joined = tuple(torch.stack(parts, 1) for parts in zip(*states, strict=True))
-        if self.cell.depth == 1:
-            joined = tuple(state.squeeze(0) for state in joined)
+        if self.cell.depth > 1:
+            joined = tuple(torch.stack(parts, 1) for parts in zip(*states, strict=True))
+        elif len(states) > 1:
+            joined = tuple(torch.cat(parts) for parts in zip(*states, strict=True))
+        else:
+            joined = states[0]
         return joined if len(joined) > 1 else next(iter(joined))
 
 

@@ -1,5 +1,6 @@
 """How is the loop of one call carried out? Buffers found, the input projected, a kernel run."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -20,6 +21,7 @@ from throughtime.engine.llvm.workspace import borrow
 
 __all__ = ["Tape", "addresses", "forward", "input_matrix", "new", "plan_of"]
 
+_FROM_POOL = 4096  # numbers from which memory comes from the pool
 _BY_UNITS_FROM = 256  # units of a row from which threads share them: the weights fill a core's cache
 _FEW_ROWS = 4  # rows a thread below which they share units
 _SMALL = 20_000_000  # multiplications a call below which a second thread does not pay
@@ -85,16 +87,20 @@ class Tape:
 
     def trajectory(self, state: int) -> Tensor:
         """A state after every step. [T, B, w]"""
-        first, width = self.program.after(), self.job.state_sizes()[state]
-        states = self.states[state][first : first + self.steps]
-        return states if states.shape[2] == width else states[..., :width]
+        return self.part(state, self.program.after(), self.steps)
+
+    def part(self, state: int, first: int, count: int) -> Tensor:
+        """Some steps of a state's history. [count, B, w]"""
+        states, width = self.states[state], self.program.widths[state]
+        far, row, _ = states.stride()
+        return states.as_strided((count, self.batch, width), (far, row, 1), first * far)
 
 
 def new(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised tensor, its memory from the pool."""
-    count = 1
-    for n in shape:
-        count *= n
+    """An uninitialised tensor, its memory from the pool where that pays."""
+    count = math.prod(shape)
+    if count < _FROM_POOL:
+        return torch.empty(shape, dtype=dtype)
     return borrow(count, dtype).view(shape)
 
 

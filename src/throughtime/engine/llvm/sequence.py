@@ -188,13 +188,13 @@ class _Call:
 
     def _last(self, state: int) -> Tensor:
         """The last D values of a state, whatever resets there were."""
-        states, job = self.tape.states[state], self.job
-        width, depth = job.state_sizes()[state], job.cell.depth
-        if job.reverse:
-            return states[:depth, :, :width].flip(0)
-        if self.tape.ends is None:
-            return states[self.tape.steps :, :, :width]
-        return states[..., :width].gather(0, self.tape.ends.expand(-1, -1, width))
+        tape, depth = self.tape, self.job.cell.depth
+        if self.job.reverse:
+            return tape.part(state, 0, depth).flip(0)
+        if tape.ends is None:
+            return tape.part(state, tape.steps, depth)
+        width = self.program.widths[state]
+        return tape.states[state][..., :width].gather(0, tape.ends.expand(-1, -1, width))
 
     def _once(self) -> list[Tensor]:
         """The values per unit."""

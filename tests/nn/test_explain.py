@@ -16,8 +16,23 @@ def lines_of(layer, *call, **options):
 
 
 def test_a_cell_of_torchs_goes_to_its_fused_op():
-    first, *_ = lines_of(tt.LSTM(3, 5))
+    first, *_ = lines_of(tt.LSTM(3, 5), X)
     assert first == "vendor: torch's own fused op (oneDNN or cuDNN)"
+
+
+@pytest.mark.parametrize(("layer", "steps"), [(tt.RNN, 3), (tt.LSTM, 10), (tt.GRU, 1)])
+def test_long_calls_of_torchs_cells_go_to_the_fused_engine(layer, steps):
+    asked = layer(3, 5)
+    for count in (steps - 1, steps):
+        x = torch.zeros(count, 2, 3)
+        if count:
+            first, *_ = lines_of(asked, x)
+            assert first.startswith("vendor" if count < steps else "llvm"), count
+    with torch.no_grad():  # a step saves less there, the call costs as much less
+        short, long = lines_of(asked, X), lines_of(asked, torch.zeros(16, 2, 3))
+    assert short[0].startswith("llvm" if layer is tt.GRU else "vendor")
+    assert long[0].startswith("llvm")
+    assert lines_of(asked)[0].startswith("llvm")
 
 
 def test_a_cell_of_a_user_goes_there_too_if_its_equations_do():
@@ -33,7 +48,7 @@ def test_a_cell_of_a_user_goes_there_too_if_its_equations_do():
         cell = cell * tt.sigmoid(keep) + tt.tanh(add) * tt.sigmoid(write)
         return tt.tanh(cell) * tt.sigmoid(out), cell
 
-    assert lines_of(tt.Recurrent(permuted, 3, 5))[0].startswith("vendor")
+    assert lines_of(tt.Recurrent(permuted, 3, 5), X)[0].startswith("vendor")
     # The states in another order are another cell: hx would be another one.
     assert lines_of(tt.Recurrent(mine, 3, 5))[0].startswith("llvm")
 
@@ -72,7 +87,7 @@ def test_the_call_counts_too():
 
 def test_an_engine_asked_for_is_the_reason():
     layer = tt.LSTM(3, 5, engine="reference")
-    assert lines_of(layer)[1] == "  not vendor: engine='reference' was asked for"
+    assert lines_of(layer)[1] == "  not llvm: engine='reference' was asked for"
 
 
 @pytest.mark.parametrize("call", [{"input": X[:0]}, {"input": X, "return_all_states": True}])
@@ -85,13 +100,13 @@ def test_an_engine_named_is_used_or_refused(call):
 @pytest.mark.parametrize("name", ["reference", "vendor", "llvm"])
 def test_the_engine_named_is_the_one_that_runs(name, monkeypatch):
     ran, spies = [], []
-    for engine in engines.dispatch.FASTEST_FIRST:
+    for engine in engines.dispatch.ENGINES:
         spied = engine._replace(
             sequence=lambda job, inputs, e=engine: ran.append(e.name) or e.sequence(job, inputs)
         )
         monkeypatch.setattr(engines.dispatch, engine.name.upper(), spied)
         spies.append(spied)
-    monkeypatch.setattr(engines.dispatch, "FASTEST_FIRST", tuple(spies))
+    monkeypatch.setattr(engines.dispatch, "ENGINES", tuple(spies))
     with torch.no_grad():
         tt.LSTM(3, 5, engine=name)(X)
     assert ran == [name]

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from throughtime.engine import reference, vendor
@@ -55,8 +56,25 @@ LLVM = Engine(
     judged(llvm.refusal),
     llvm.linearised,
 )
-FASTEST_FIRST = (VENDOR, LLVM, REFERENCE)
-NAMES = ("auto", *(engine.name for engine in FASTEST_FIRST))
+ENGINES = (VENDOR, LLVM, REFERENCE)
+NAMES = ("auto", *(engine.name for engine in ENGINES))
+
+
+def fastest_first(job: Job, inputs: Inputs | None) -> tuple[Engine, ...]:
+    """The engines in the order in which "auto" asks them.
+
+    A fused kernel's call costs more than one of torch's op, and its steps less; so torch's op goes
+    first in short calls of its own cells. A call of unknown inputs counts as a long one.
+    """
+    asked = quotient(job)
+    if vendor.refusal(asked, inputs) is not None:
+        return ENGINES
+    if inputs is not None:
+        flat = inputs.flat()
+        training = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
+        if inputs.x.shape[0] < strands_of(job) * vendor.pays_up_to(asked, training=training):
+            return ENGINES
+    return (LLVM, VENDOR, REFERENCE)
 
 
 def check_name(name: object) -> str:
@@ -81,18 +99,17 @@ def choose(job: Job, inputs: Inputs | None, name: str) -> Engine:
         ConfigError: there is no such engine.
         EngineError: the engine named cannot do the job.
     """
-    check_name(name)
-    for engine in FASTEST_FIRST:
-        if name in {"auto", engine.name}:
-            reason = engine.refusal(job, inputs)
-            if reason is None:
-                return engine
-            if name == engine.name:
-                raise EngineError(
-                    f"engine={name!r} cannot do this: {reason}. Take engine='auto', which chose "
-                    f"{choose(job, inputs, 'auto').name!r} here."
-                )
-    raise AssertionError("the reference engine refuses nothing")
+    if check_name(name) == "auto":
+        able = (e for e in fastest_first(job, inputs) if e.refusal(job, inputs) is None)
+        return next(able)
+    engine = next(e for e in ENGINES if e.name == name)
+    reason = engine.refusal(job, inputs)
+    if reason is not None:
+        raise EngineError(
+            f"engine={name!r} cannot do this: {reason}. Take engine='auto', which chose "
+            f"{choose(job, inputs, 'auto').name!r} here."
+        )
+    return engine
 
 
 def explain(job: Job, inputs: Inputs | None, name: str) -> str:
@@ -100,7 +117,7 @@ def explain(job: Job, inputs: Inputs | None, name: str) -> str:
     chosen, strands = choose(job, inputs, name), strands_of(job)
     how = f", as {strands} interleaved sequences" if strands > 1 else ""
     lines = [f"{chosen.name}{how}: {chosen.what}"]
-    for engine in FASTEST_FIRST:
+    for engine in fastest_first(job, inputs):
         if engine is chosen:
             break
         reason = engine.refusal(job, inputs)

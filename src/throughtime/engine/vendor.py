@@ -56,6 +56,9 @@ class Fused(NamedTuple):
         hold: For each gate of `on_x` what its pre-activation gets past a row's end, so that the
             cell state is held exactly: forget gate 1, input gate 0. None: there is no cell state.
         project: The gate of a projection.
+        steps: How many steps it takes on the CPU, in inference and in training, until its work
+            between them costs what a fused kernel's call costs more than this one's. Measured
+            (bench/NOTES.md, "Which engine"); batch and units hardly move it.
     """
 
     spelling: Cell
@@ -64,6 +67,7 @@ class Fused(NamedTuple):
     on_h: tuple[str, ...]
     hold: tuple[float, ...] | None = None
     project: str | None = None
+    steps: tuple[int, int] = (16, 10)
 
 
 _SATURATED = 1e4  # sigmoid of it is 0 or 1 exactly, in every dtype from float16 up
@@ -71,13 +75,13 @@ _LSTM_GATES = ("i", "f", "g", "o")
 _LSTM_HOLD = (-_SATURATED, _SATURATED, 0.0, 0.0)
 _GRU_GATES = (("r", "z", "n_x"), ("r", "z", "n_h"))
 FUSED = (
-    Fused(_rnn(tanh), torch.rnn_tanh, ("a",), ("a",)),
-    Fused(_rnn(relu), torch.rnn_relu, ("a",), ("a",)),
+    Fused(_rnn(tanh), torch.rnn_tanh, ("a",), ("a",), steps=(9, 3)),
+    Fused(_rnn(relu), torch.rnn_relu, ("a",), ("a",), steps=(9, 3)),
     Fused(_lstm, torch.lstm, _LSTM_GATES, _LSTM_GATES, _LSTM_HOLD),
     Fused(_projected_lstm, torch.lstm, _LSTM_GATES, _LSTM_GATES, _LSTM_HOLD, "hr"),
-    Fused(_gru(lambda z, n, h: (1 - z) * n + z * h), torch.gru, *_GRU_GATES),
-    Fused(_gru(lambda z, n, h: n + z * (h - n)), torch.gru, *_GRU_GATES),
-    Fused(_gru(lambda z, n, h: n - z * n + z * h), torch.gru, *_GRU_GATES),
+    Fused(_gru(lambda z, n, h: (1 - z) * n + z * h), torch.gru, *_GRU_GATES, steps=(2, 1)),
+    Fused(_gru(lambda z, n, h: n + z * (h - n)), torch.gru, *_GRU_GATES, steps=(2, 1)),
+    Fused(_gru(lambda z, n, h: n - z * n + z * h), torch.gru, *_GRU_GATES, steps=(2, 1)),
 )
 
 
@@ -145,6 +149,12 @@ def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
     if job.products and inputs.x.device.type == "cpu":
         return "torch's op on the CPU does not keep states in float32 under autocast"
     return None
+
+
+def pays_up_to(job: Job, *, training: bool) -> int:
+    """The number of steps below which torch's op is the fastest on the CPU."""
+    found = _find(job)
+    return found.fused.steps[training] if found else 0
 
 
 def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:

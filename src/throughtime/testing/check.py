@@ -6,7 +6,7 @@ import torch
 
 from throughtime import engine as engines
 from throughtime.declare import Cell
-from throughtime.engine.dispatch import FASTEST_FIRST, REFERENCE
+from throughtime.engine.dispatch import ENGINES, REFERENCE
 from throughtime.engine.interleave import strands_of
 from throughtime.errors import DtypeError
 from throughtime.testing.bench import Bench
@@ -73,7 +73,7 @@ def check_cell(
 def _lines(sample: Sample) -> list[Line]:
     found = [_line(FINITE, Bench(REFERENCE, sample))]
     job = sample.job(all_states=False)
-    for engine in reversed(FASTEST_FIRST):
+    for engine in reversed(ENGINES):
         refusal = engine.refusal(job, sample.inputs)
         if refusal is None and not found[0].broken:  # else nothing can be compared
             first = (ADJOINT,) if engine is REFERENCE else (ENGINE,)

@@ -15,7 +15,7 @@ import throughtime as tt
 from throughtime import engine as engines
 from throughtime.declare import Cell
 from throughtime.engine import NAMES, Inputs, Job
-from throughtime.engine.dispatch import FASTEST_FIRST, Engine
+from throughtime.engine.dispatch import ENGINES, Engine
 from throughtime.engine.job import unflatten
 from throughtime.engine.pullback import pulled_back
 from throughtime.testing.outcome import entering, output_names
@@ -45,7 +45,7 @@ Change = Callable[[Tensor], Tensor]
 
 def engine_on_trial() -> Engine:
     """The engine itself."""
-    return next(engine for engine in FASTEST_FIRST if engine.name == ENGINE)
+    return next(engine for engine in ENGINES if engine.name == ENGINE)
 
 
 def drawn(cell: Cell, input_size: int = 3, hidden_size: int = 5, seed: int = 0) -> Sample:

@@ -22,7 +22,9 @@ from throughtime.engine.llvm.workspace import borrow
 __all__ = ["Tape", "addresses", "forward", "input_matrix", "new", "plan_of"]
 
 _FROM_POOL = 4096  # numbers from which memory comes from the pool
-_BY_UNITS_FROM = 256  # units of a row from which threads share them: the weights fill a core's cache
+_BY_UNITS_FROM = (
+    256  # units of a row from which threads share them: the weights fill a core's cache
+)
 _FEW_ROWS = 4  # rows a thread below which they share units
 _SMALL = 20_000_000  # multiplications a call below which a second thread does not pay
 _SHORT = 200_000  # multiplications a step below which threads would mostly wait for each other

@@ -80,7 +80,9 @@ class _Loop:
         self.adjoints = {w: self._rows(w) for w in tape.gates}
         self.running = [self._start(i, g) for i, g in enumerate(final)]
         self.sums = {
-            int(str(p[2])): self._empty(p, (tape.batch,)) for p in self.frame.places if p[0] == "grad"
+            int(str(p[2])): self._empty(p, (tape.batch,))
+            for p in self.frame.places
+            if p[0] == "grad"
         }
         self.extras = {
             int(str(p[1])): self._empty(p, (tape.steps, tape.batch))
@@ -100,9 +102,7 @@ class _Loop:
         loads, stores = self.schedule.loads, self.schedule.stores
         if any(("adjoint", g) not in stores for g in gates):
             return torch.zeros(rows.shape, dtype=rows.dtype)
-        safe = width != 1 and all(
-            loads.get(("saved", g), 0) <= stores["adjoint", g] for g in gates
-        )
+        safe = width != 1 and all(loads.get(("saved", g), 0) <= stores["adjoint", g] for g in gates)
         return rows if safe and not self.keep else new(rows.shape, self.dtype)
 
     def _is_history(self, state: int) -> bool:
@@ -144,7 +144,9 @@ class _Loop:
         where = addresses(tape, self.plan)
         self.plan.prepare(where)
         self.plan.run(where, spans)
-        for key in [k for k in buffers if k[0] in {"adjoints", "grad", "grad extra", "running", "outer"}]:
+        for key in [
+            k for k in buffers if k[0] in {"adjoints", "grad", "grad extra", "running", "outer"}
+        ]:
             del buffers[key]
 
     def _span(self, place: Place) -> Span:

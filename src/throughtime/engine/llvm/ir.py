@@ -137,9 +137,7 @@ class Code:
         one = self.let(f"load {real}, ptr {pointer}")
         first = self.let(f"insertelement {lanes.type} poison, {real} {one}, i64 0")
         zeros = f"<{lanes.count} x i32> zeroinitializer"
-        return self.let(
-            f"shufflevector {lanes.type} {first}, {lanes.type} poison, {zeros}"
-        )
+        return self.let(f"shufflevector {lanes.type} {first}, {lanes.type} poison, {zeros}")
 
     def store(self, value: str, pointer: str) -> None:
         """A vector to memory."""

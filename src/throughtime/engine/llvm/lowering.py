@@ -96,7 +96,9 @@ def lowered(job: Job, variant: Variant) -> StepGraphs:
     gates = [gate_name(a) for a in kept]
     values = lower.forward(list(kept.values()))
     saved = [Root(v, ("saved", g), v.width) for v, g in zip(values, gates, strict=True)]
-    known = {n: at(("after", i), s.width) for i, (n, s) in enumerate(zip(new, cell.states)) if n.args}
+    known = {
+        n: at(("after", i), s.width) for i, (n, s) in enumerate(zip(new, cell.states)) if n.args
+    }
     known |= {n: at(("saved", g), n.width) for n, g in zip(kept.values(), gates, strict=True)}
     values = lower.backward([a.value for a in adjoints], known)
     back = [a._replace(value=v) for a, v in zip(adjoints, values, strict=True)]
@@ -283,7 +285,9 @@ def _merged(roots: list[Node]) -> list[Node]:
             parts = summands(n)
             products = [p for p in parts if p.op == "products" and p.width == n.width]
             if len(products) > 1:
-                done[n] = _total(n, [done[p] for p in products], [done[p] for p in parts if p not in products])
+                done[n] = _total(
+                    n, [done[p] for p in products], [done[p] for p in parts if p not in products]
+                )
                 continue
         args = tuple(done[a] for a in n.args)
         done[n] = n if args == n.args else node(n.op, *args, data=n.data, width=n.width)

@@ -236,9 +236,7 @@ class Plan:
         self._task(task, (place, 0), None)
         return Span(place, 0, 0, row)
 
-    def _pass(
-        self, number: int, stage: Stage, tiling: Tiling, p: Pass, shape: Shape
-    ) -> None:
+    def _pass(self, number: int, stage: Stage, tiling: Tiling, p: Pass, shape: Shape) -> None:
         """Where a pass's packed weights lie, and how they get there."""
         sizes, layout = self.job.sizes, self.program.layout
         known = next(m for column in p.matrices for m in column if m is not None)

@@ -101,9 +101,7 @@ class Program:
         loads, stores = self.schedule("save").loads, self.schedule("save").stores
         return {
             width: width != 1
-            and all(
-                loads.get(("input", g), 0) <= stores.get(("saved", g), _NEVER) for g in gates
-            )
+            and all(loads.get(("input", g), 0) <= stores.get(("saved", g), _NEVER) for g in gates)
             for width, gates in self.layout.gates.items()
         }
 

@@ -169,7 +169,9 @@ class _Scheduler:
             for n in stage.products
             for a, m in zip(n.args, n.data, strict=True)
         }
-        return Schedule(tuple(stages), self.places, widths, self.loads, self.stores, reads, self.reading)
+        return Schedule(
+            tuple(stages), self.places, widths, self.loads, self.stores, reads, self.reading
+        )
 
     def _stage(self, key: tuple[int, Width]) -> Stage:
         level, width = key
@@ -256,7 +258,10 @@ class _Scheduler:
 
     def _number(self, place: Place) -> tuple[object, ...]:
         """A place without the names that a user gave."""
-        return tuple(self.rank.get(part, -1) if isinstance(part, str) and i else part for i, part in enumerate(place))
+        return tuple(
+            self.rank.get(part, -1) if isinstance(part, str) and i else part
+            for i, part in enumerate(place)
+        )
 
     def _passes(self, products: Sequence[Node], width: Width) -> tuple[Pass, ...]:
         """The products of a stage, neighbouring columns that read the same together."""
@@ -300,7 +305,9 @@ def _joined(passes: list[Pass], neighbours: Callable[[Place, Place], bool]) -> l
     found: list[Pass] = []
     for p in passes:
         before = found[-1] if found else None
-        if before is None or not (before.columns == p.columns and neighbours(before.reads[-1], p.reads[0])):
+        if before is None or not (
+            before.columns == p.columns and neighbours(before.reads[-1], p.reads[0])
+        ):
             found.append(p)
             continue
         pairs = zip(before.matrices, p.matrices, strict=True)

@@ -63,7 +63,9 @@ def _in_order_of_steps(job: Job, inputs: Inputs, lengths: Tensor) -> tuple[Tenso
     reset = inputs.reset
     if reset is not None:
         reset = turned(_crossed_backwards(reset & real))
-    given = inputs._replace(x=turned(inputs.x), extras=tuple(map(turned, inputs.extras)), reset=reset)
+    given = inputs._replace(
+        x=turned(inputs.x), extras=tuple(map(turned, inputs.extras)), reset=reset
+    )
     if "llvm forwards" not in job.memo:
         job.memo["llvm forwards"] = replace(job, reverse=False, memo={})
     out, *rest = sequence(job.memo["llvm forwards"], given)
@@ -212,7 +214,9 @@ class _Call:
         cell = self.job.cell
         params = dict(zip((p.name for p in cell.params), inputs.params, strict=True))
         extras = dict(zip((e.name for e in cell.extras), inputs.extras, strict=True))
-        fresh = dict(zip((s.name for s in cell.states), fresh_states(self.job, inputs), strict=True))
+        fresh = dict(
+            zip((s.name for s in cell.states), fresh_states(self.job, inputs), strict=True)
+        )
         index = {s.name: i for i, s in enumerate(cell.states)}
 
         def leaf(n: Node) -> Tensor:

@@ -330,7 +330,9 @@ class _Skeleton:
                 begun = code.let(f"icmp ne i64 {part}, 0") if not p.more else "true"
                 for c in range(columns // wide):
                     panel_of = code.at(b, code.let(f"mul i64 {tile}, {c}"))
-                    out = code.at("%scratch", str(p.column * tiling.units * (stage.width != 1) + c * wide))
+                    out = code.at(
+                        "%scratch", str(p.column * tiling.units * (stage.width != 1) + c * wide)
+                    )
                     code.do(
                         f"call void @tile{s.vectors}(ptr {a}, i64 {lda}, ptr {panel_of}, i64 {k}, "
                         f"ptr {out}, i64 {stride}, i1 {begun}, i64 {rows})"

@@ -62,7 +62,9 @@ class Inputs:
             size = self.job.sizes.of(width)
             first_slot, first = gates[0][0]
             follows = [
-                len(mine) == 1 and mine[0] == (first_slot, slice(first.start + i * size, first.start + (i + 1) * size))
+                len(mine) == 1
+                and mine[0]
+                == (first_slot, slice(first.start + i * size, first.start + (i + 1) * size))
                 for i, mine in enumerate(gates)
             ]
             if all(follows) and self.layout.apart(width) == size:

@@ -7,13 +7,12 @@ import torch
 from torch import Tensor
 
 from throughtime.engine import reference, vendor
-from throughtime.engine.llvm import sequence as llvm
 from throughtime.engine.interleave import interleaved, judged, quotient, strands_of
 from throughtime.engine.job import Inputs, Job
+from throughtime.engine.llvm import sequence as llvm
+from throughtime.engine.pullback import Pull
 from throughtime.errors import ConfigError, EngineError
 
-
-Pull = Callable[[Sequence[Tensor | None], bool], list[Tensor | None]]
 Linearised = Callable[[Job, Inputs, Sequence[bool]], tuple[tuple[Tensor, ...], Pull]]
 
 

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from throughtime.engine import reference
-from throughtime.engine.dispatch import REFERENCE, Engine, Pull, choose
+from throughtime.engine.dispatch import REFERENCE, Engine, choose
 from throughtime.engine.interleave import strands_of
 from throughtime.engine.job import Inputs, Job, unflatten
-from throughtime.engine.pullback import pulled_back
+from throughtime.engine.pullback import pulled_back, recorded
 from throughtime.engine.torch_internals import (
     dispatch_mode_active,
     is_batched,
@@ -67,7 +67,7 @@ class _Sequence(torch.autograd.Function):
         ctx.save_for_backward(*flat)
         inputs, wanted = unflatten(job, flat, lengths, reset), ctx.needs_input_grad[4:]
         if engine.linearised is None or strands_of(job) > 1:
-            outputs, ctx.pull = _recorded(engine, job, inputs, wanted)
+            outputs, ctx.pull = recorded(engine.sequence, job, inputs, wanted)
         else:
             outputs, ctx.pull = engine.linearised(job, inputs, wanted)
         states = enumerate(outputs[1:])
@@ -88,21 +88,6 @@ class _Sequence(torch.autograd.Function):
             if not keep:
                 ctx.pull = None
         return (None, None, None, None, *found)
-
-
-def _recorded(
-    engine: Engine, job: Job, inputs: Inputs, wanted: Sequence[bool]
-) -> tuple[tuple[Tensor, ...], Pull]:
-    """An engine's outputs, and gradients by the graph that autograd records of its work."""
-    flat = zip(inputs.flat(), wanted, strict=True)
-    leaves = tuple(t.detach().requires_grad_(w) for t, w in flat)
-    with torch.enable_grad():
-        outputs = engine.sequence(job, unflatten(job, leaves, inputs.lengths, inputs.reset))
-
-    def pull(gradients: Sequence[Tensor | None], keep: bool) -> list[Tensor | None]:  # noqa: FBT001
-        return pulled_back(outputs, leaves, gradients, keep=keep)
-
-    return tuple(output.detach() for output in outputs), pull
 
 
 def _by_reference(

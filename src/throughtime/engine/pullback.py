@@ -1,9 +1,13 @@
 """How do gradients come back through a graph that autograd recorded?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from throughtime.engine.job import Inputs, Job, unflatten
+
+Pull = Callable[[Sequence[Tensor | None], bool], list[Tensor | None]]
 
 
 def pulled_back(
@@ -41,3 +45,32 @@ def pulled_back(
         )
     )
     return [next(found) if leaf.requires_grad else None for leaf in leaves]
+
+
+def recorded(
+    run: Callable[[Job, Inputs], tuple[Tensor, ...]],
+    job: Job,
+    inputs: Inputs,
+    wanted: Sequence[bool],
+) -> tuple[tuple[Tensor, ...], Pull]:
+    """What a function of a call gives, and its gradients by the graph that autograd records.
+
+    Args:
+        run: The function; autograd knows what it does.
+        job: What is asked.
+        inputs: The tensors; no graph that they belong to is touched.
+        wanted: Of each flat input, whether its gradient is wanted.
+
+    Returns:
+        The outputs, and a function from their gradients, and whether it will be called again, to
+        those of the flat inputs.
+    """
+    flat = zip(inputs.flat(), wanted, strict=True)
+    leaves = tuple(t.detach().requires_grad_(w) for t, w in flat)
+    with torch.enable_grad():
+        outputs = run(job, unflatten(job, leaves, inputs.lengths, inputs.reset))
+
+    def pull(gradients: Sequence[Tensor | None], keep: bool) -> list[Tensor | None]:  # noqa: FBT001
+        return pulled_back(outputs, leaves, gradients, keep=keep)
+
+    return tuple(output.detach() for output in outputs), pull

@@ -86,7 +86,7 @@ def prepare_all(runs: Sequence[Run]) -> None:
 
 def tensors(module: nn.Module, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """Some attributes of a module; looked up at each call, so that replaced ones count."""
-    held = module._parameters  # a plain parameter need not go through `__getattr__`
+    held = vars(module)["_parameters"]  # a plain parameter need not go through `__getattr__`
     return tuple(p if (p := held.get(n)) is not None else getattr(module, n) for n in names)
 
 

@@ -9,8 +9,9 @@ __all__ = ["text_of"]
 
 
 def text_of(job: "Job") -> str:
-    """What a job's kernels are compiled from: to step through a sequence, with and without saving,
-    and back.
+    """What a job's kernels are compiled from.
+
+    There are three: through a sequence with and without saving for a backward pass, and back.
 
     Args:
         job: The cell and its sizes; the text is the same for all sizes.

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from throughtime.declare.graph import Width
 from throughtime.engine.job import Inputs, Job
+from throughtime.engine.llvm.gemm import project
 from throughtime.engine.llvm.layout import padded
 from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.memory import Key, aligned
 from throughtime.engine.llvm.plan import WORK, Plan, Shared, plan
-from throughtime.engine.llvm.gemm import project
 from throughtime.engine.llvm.program import Kind, Program
 from throughtime.engine.llvm.team import team_size
 from throughtime.engine.llvm.workspace import borrow
@@ -75,24 +75,24 @@ class Tape:
 
     @cached_property
     def x(self) -> Tensor:
-        """[T B, I]."""
+        """All rows of the input, [T B, I]."""
         x = self.inputs.x
         return x.flatten(0, 1)
 
     @cached_property
     def ends(self) -> Tensor | None:
-        """Where in `states` the last D values lie; None where they lie at the end. [D, B, 1]"""
+        """[D, B, 1]: where in `states` the last D values lie; None where that is at the end."""
         lengths, depth = self.inputs.lengths, self.job.cell.depth
         if lengths is None or depth == 1:
             return None
         return (lengths + torch.arange(depth)[:, None]).unsqueeze(-1)
 
     def trajectory(self, state: int) -> Tensor:
-        """A state after every step. [T, B, w]"""
+        """[T, B, w]: a state after every step."""
         return self.part(state, self.program.after(), self.steps)
 
     def part(self, state: int, first: int, count: int) -> Tensor:
-        """Some steps of a state's history. [count, B, w]"""
+        """[count, B, w]: some steps of a state's history."""
         states, width = self.states[state], self.program.widths[state]
         far, row, _ = states.stride()
         return states.as_strided((count, self.batch, width), (far, row, 1), first * far)
@@ -157,7 +157,7 @@ def forward(tape: Tape, *, save: bool) -> None:
 
 
 def input_matrix(tape: Tape, width: Width) -> Tensor:
-    """The matrix that gives gates of a width what they get from x. [gates, apart] by I"""
+    """[gates, apart] by I: the matrix that gives gates of a width what they get from x."""
     gathered = tape.buffers.get(("input matrix", width))
     return tape.program.inputs.matrix(width, tape.weights) if gathered is None else gathered
 

@@ -9,13 +9,13 @@ from torch import Tensor
 
 from throughtime.declare.graph import Width
 from throughtime.engine.llvm.call import Tape, addresses, input_matrix, new, plan_of
+from throughtime.engine.llvm.gemm import product
 from throughtime.engine.llvm.layout import padded
 from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.memory import Span, loadable, rows_of, span
 from throughtime.engine.llvm.plan import WORK
 from throughtime.engine.llvm.rows import Rows
 from throughtime.engine.llvm.team import team_size
-from throughtime.engine.llvm.gemm import product
 
 __all__ = ["Found", "backward"]
 
@@ -188,8 +188,8 @@ class _Gathering:
         if self.wanted[0]:
             found.x = self._x()
         for slot, want in zip(self.program.rows_of_slots, self.wanted[1:], strict=True):
-            used = want and slot is not None and self.tape.steps > 0
-            found.weights.append(self._slot(slot) if used else None)
+            used = slot is not None and want and self.tape.steps
+            found.weights.append(self._slot(slot) if used and slot else None)
         once = self.program.graphs.once
         for i, a in self.loop.sums.items():
             found.once[i] = a.sum(0)[: job.sizes.of(once[i].width)]
@@ -257,7 +257,7 @@ class _Gathering:
         return found
 
     def _matrix(self, rows: Rows) -> Tensor:
-        """What matrices read at all steps. [T B, K]"""
+        """[T B, K]: what matrices read at all steps."""
         place, tape, steps = rows.read, self.tape, self.tape.steps
         assert place is not None, "a bias reads nothing"
         if place[0] == "x":

@@ -111,7 +111,7 @@ class Code:
         return self.let(f"{instruction} {self.lanes.type} {a}, {b}")
 
     def fma(self, a: str, b: str, c: str) -> str:
-        """a b + c, fused where the machine can."""
+        """The value a b + c, fused where the machine can."""
         return self.call("fmuladd", a, b, c)
 
     def compare(self, how: str, a: str, b: str) -> str:

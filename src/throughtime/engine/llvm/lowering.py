@@ -97,7 +97,9 @@ def lowered(job: Job, variant: Variant) -> StepGraphs:
     values = lower.forward(list(kept.values()))
     saved = [Root(v, ("saved", g), v.width) for v, g in zip(values, gates, strict=True)]
     known = {
-        n: at(("after", i), s.width) for i, (n, s) in enumerate(zip(new, cell.states)) if n.args
+        n: at(("after", i), s.width)
+        for i, (n, s) in enumerate(zip(new, cell.states, strict=True))
+        if n.args
     }
     known |= {n: at(("saved", g), n.width) for n, g in zip(kept.values(), gates, strict=True)}
     values = lower.backward([a.value for a in adjoints], known)

@@ -79,7 +79,7 @@ def machine() -> Machine:
     Raises:
         EngineError: If llvmlite is missing or the processor is neither x86-64 nor ARM64.
     """
-    return _forced[-1] if _forced else _narrowed(_widest())
+    return _forced[-1] if _forced else _best()
 
 
 @contextmanager
@@ -178,6 +178,10 @@ def _is_arm(triple: str) -> bool:
 
 
 @cache
+def _best() -> Machine:
+    return _narrowed(_widest())
+
+
 def _widest() -> Width:
     return next(name for name in ("avx512", "avx2", "v128") if _has(name))
 

@@ -1,4 +1,4 @@
-"""How does a kernel find numbers? In which buffer, from where on, how far steps and rows are apart."""
+"""How does a kernel find numbers? In a buffer, from a place on, so far from step to step."""
 
 from typing import NamedTuple
 

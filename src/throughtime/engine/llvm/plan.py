@@ -224,8 +224,11 @@ class Plan:
         return self._temporary[place]
 
     def _read(self, place: Place) -> Span:
-        """What a product reads: of all steps where its matrix has a gradient to come, and where
-        another thread may still be reading that of the step before."""
+        """What a product reads.
+
+        It is kept of all steps where its matrix has a gradient to come, and where another thread
+        may still be reading that of the step before.
+        """
         if self.kind == "infer" and not self.shared.by_units:
             return self._carried(place)
         return self._rows(place, ("kept", *place))

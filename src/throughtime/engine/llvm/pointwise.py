@@ -7,10 +7,10 @@ number a row, spread over the lanes.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from throughtime.declare.graph import COMPARISONS, Node, Width, walk
+from throughtime.declare.graph import Node, walk
 from throughtime.engine.llvm.elementary import FUNCTIONS
 from throughtime.engine.llvm.frame import Frame
-from throughtime.engine.llvm.ir import Code, Lanes
+from throughtime.engine.llvm.ir import Code
 from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.schedule import Schedule, Stage
 
@@ -197,20 +197,20 @@ def _operation(code: Code, n: Node, args: list[str]) -> str:
     return _OTHERS[n.op](code, n, args)
 
 
-def _neg(code: Code, n: Node, args: list[str]) -> str:
+def _neg(code: Code, _: Node, args: list[str]) -> str:
     return code.let(f"fneg {code.lanes.type} {args[0]}")
 
 
-def _abs(code: Code, n: Node, args: list[str]) -> str:
+def _abs(code: Code, _: Node, args: list[str]) -> str:
     return code.call("fabs", args[0])
 
 
-def _relu(code: Code, n: Node, args: list[str]) -> str:
+def _relu(code: Code, _: Node, args: list[str]) -> str:
     zero = code.lanes.splat(0.0)  # NaN is not below zero, and passes
     return code.select(code.compare("ole", args[0], zero), zero, args[0])
 
 
-def _sign(code: Code, n: Node, args: list[str]) -> str:
+def _sign(code: Code, _: Node, args: list[str]) -> str:
     lanes = code.lanes
     zero, one, minus = (lanes.splat(v) for v in (0.0, 1.0, -1.0))
     negative = code.select(code.compare("olt", args[0], zero), minus, zero)
@@ -218,7 +218,7 @@ def _sign(code: Code, n: Node, args: list[str]) -> str:
 
 
 def _extreme(how: str) -> Callable[[Code, Node, list[str]], str]:
-    def write(code: Code, n: Node, args: list[str]) -> str:
+    def write(code: Code, _: Node, args: list[str]) -> str:
         a, b = args  # a NaN in either passes
         chosen = code.select(code.compare(how, a, b), a, b)
         return code.select(code.compare("uno", a, a), a, chosen)
@@ -226,7 +226,7 @@ def _extreme(how: str) -> Callable[[Code, Node, list[str]], str]:
     return write
 
 
-def _where(code: Code, n: Node, args: list[str]) -> str:
+def _where(code: Code, _: Node, args: list[str]) -> str:
     return code.select(*args)
 
 

@@ -1,4 +1,4 @@
-"""Which kernels does a job need? Its step lowered, put in order and compiled, each when first used."""
+"""Which kernels does a job need? Its step lowered, put in order, compiled when first used."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -160,8 +160,9 @@ class Program:
 def program_of(job: Job, variant: Variant, dtype: torch.dtype) -> Program:
     """The program of a job; kept with the job."""
     host = machine()
-    key = ("llvm", variant, dtype, host.name)
-    found = job.memo.get(key)
+    programs = job.memo.setdefault("llvm", {})
+    key = variant, dtype, host.name
+    found = programs.get(key)
     if found is None:
-        found = job.memo[key] = Program(job, variant, dtype, host)
+        found = programs[key] = Program(job, variant, dtype, host)
     return found

@@ -1,4 +1,4 @@
-"""Which rows of which weight's gradient come from which neighbouring gates? The same for all calls."""
+"""Which rows of which weight's gradient come from which neighbouring gates?"""
 
 from collections.abc import Iterator
 from typing import NamedTuple

@@ -2,10 +2,10 @@
 
 A value's *level* counts the products and row sums below it; its *home* is the earliest level at
 which something asks for it, so that it is not stored for later needlessly. Values of one home and
-one width make a stage: its products first, for a block of units and rows at a time, then all that is computed
-from them, while they are in the cache. What a later stage needs of an earlier one is carried in
-memory, or computed again where that is cheap. Values of width 1 come first in their level, since
-the wide ones may read them.
+one width make a stage: its products first, for a block of units and rows at a time, then all that
+is computed from them, while they are in the cache. What a later stage needs of an earlier one is
+carried in memory, or computed again where that is cheap. Values of width 1 come first in their
+level, since the wide ones may read them.
 """
 
 from collections import Counter

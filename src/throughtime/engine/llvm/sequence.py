@@ -1,6 +1,6 @@
 """When can the fused engine run a job, and what does it return?"""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,15 @@ from throughtime.engine.llvm.call import Tape, forward
 from throughtime.engine.llvm.gradients import backward
 from throughtime.engine.llvm.lowering import Variant
 from throughtime.engine.llvm.machine import lacking
+from throughtime.engine.llvm.masks import (
+    crossed_backwards,
+    masks_of,
+    stale_values,
+    valid_steps,
+    without_padding,
+)
 from throughtime.engine.llvm.program import program_of
-from throughtime.engine.pullback import pulled_back
+from throughtime.engine.pullback import Pull, pulled_back, recorded
 from throughtime.engine.torch_internals import keeps_graph
 
 __all__ = ["linearised", "refusal", "sequence"]
@@ -42,16 +49,23 @@ def refusal(job: Job, inputs: Inputs | None = None) -> str | None:
 
 def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     """Run a cell over a sequence with fused kernels; as `reference.sequence`."""
-    if job.reverse and inputs.lengths is not None and job.cell.depth > 1:
-        return _in_order_of_steps(job, inputs, inputs.lengths)
+    if _turns(job, inputs):
+        return _in_order_of_steps(job, inputs)
     flat = inputs.flat()
     if torch.is_grad_enabled() and any(t.requires_grad for t in flat):
         return _Sequence.apply(job, inputs.lengths, inputs.reset, *flat)
     return linearised(job, inputs, [False] * len(flat))[0]
 
 
-def _in_order_of_steps(job: Job, inputs: Inputs, lengths: Tensor) -> tuple[Tensor, ...]:
-    """Run backwards from each row's end, where delays would reach beyond it, as a forward run."""
+def _turns(job: Job, inputs: Inputs) -> bool:
+    """Whether delays of a run backwards would reach beyond each row's own end."""
+    return job.reverse and inputs.lengths is not None and job.cell.depth > 1
+
+
+def _in_order_of_steps(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
+    """Run backwards from each row's end as a forward run, each row turned around."""
+    lengths = inputs.lengths
+    assert lengths is not None, "only rows of different lengths are turned"
     steps = torch.arange(inputs.x.shape[0])[:, None]
     real = steps < lengths
     order = torch.where(real, lengths - 1 - steps, steps)
@@ -62,7 +76,7 @@ def _in_order_of_steps(job: Job, inputs: Inputs, lengths: Tensor) -> tuple[Tenso
 
     reset = inputs.reset
     if reset is not None:
-        reset = turned(_crossed_backwards(reset & real))
+        reset = turned(crossed_backwards(reset & real))
     given = inputs._replace(
         x=turned(inputs.x), extras=tuple(map(turned, inputs.extras)), reset=reset
     )
@@ -97,9 +111,7 @@ class _Sequence(torch.autograd.Function):
         return (None, None, None, *found)
 
 
-def linearised(
-    job: Job, inputs: Inputs, wanted: Sequence[bool]
-) -> tuple[tuple[Tensor, ...], Callable[[Sequence[Tensor | None], bool], list[Tensor | None]]]:
+def linearised(job: Job, inputs: Inputs, wanted: Sequence[bool]) -> tuple[tuple[Tensor, ...], Pull]:
     """Run a job, and say how gradients come back.
 
     Args:
@@ -111,6 +123,8 @@ def linearised(
         The outputs, and a function from their gradients (and whether it will be called again) to
         those of the inputs.
     """
+    if _turns(job, inputs):
+        return recorded(_in_order_of_steps, job, inputs, wanted)
     call = _Call(job, inputs, wanted)
     return call.outputs(), call.gradients
 
@@ -129,31 +143,33 @@ class _Call:
         self.inputs, self.leaves = inputs, ()
         if self.in_torch and self.save:  # what is computed in torch, torch differentiates
             flat = inputs.flat()
-            self.leaves = tuple(t.detach().requires_grad_(w) for t, w in zip(flat, wanted))
+            self.leaves = tuple(
+                t.detach().requires_grad_(w) for t, w in zip(flat, wanted, strict=True)
+            )
             self.inputs = unflatten(job, self.leaves, inputs.lengths, inputs.reset)
-        self.valid = _valid(inputs)
+        self.valid = valid_steps(inputs)
         if self.valid is not None:
             with torch.set_grad_enabled(self.in_torch and self.save):
-                self.inputs = _without_padding(job, self.inputs, self.valid)
+                self.inputs = without_padding(job, self.inputs, self.valid)
 
     def outputs(self) -> tuple[Tensor, ...]:
         """Run it."""
         job, states = self.job, range(len(self.job.cell.states))
         self.once = self._once() if self.program.graphs.once else []
-        masks = _masks(job, self.inputs, self.valid)
+        masks = masks_of(job, self.inputs, self.valid)
         inputs = self._detached() if self.leaves else self.inputs
         with torch.no_grad():
             weights = [w.contiguous() for w in inputs.weights]
             self.tape = Tape(self.program, inputs, weights, masks, [o.detach() for o in self.once])
             forward(self.tape, save=self.save)
             self.version = [s._version for s in self.tape.states] if self.save else []
-            self.stale = _stale(job, inputs, masks.get("age"))
+            self.stale = stale_values(job, inputs, masks.get("age"))
             final = [self._final(i) for i in states]
             every = [self._trajectory(i).clone() for i in states] if job.all_states else []
         return (self._output(), *final, *every)
 
     def _trajectory(self, state: int) -> Tensor:
-        """A state after every step, zero past each row's end. [T, B, w]"""
+        """[T, B, w]: a state after every step, zero past each row's end."""
         found = self.tape.trajectory(state)
         return found.contiguous() if self.valid is None else self._held(found)
 
@@ -203,11 +219,8 @@ class _Call:
         with torch.set_grad_enabled(self.save):
             leaf = self._leaf(self.inputs)
             nodes = self.program.graphs.once
-            found = evaluate(nodes, self.job.sizes, leaf, self._no_product)
+            found = evaluate(nodes, self.job.sizes, leaf, _no_product)
             return [f.reshape(-1) for f in found]
-
-    def _no_product(self, n: Node, args: list[Tensor]) -> Tensor:
-        raise AssertionError("no matrix reads params alone before the loop")
 
     def _leaf(self, inputs: Inputs) -> Any:
         """Gives the value of a leaf, for all steps at once."""
@@ -331,6 +344,10 @@ class _Call:
             _sum_into(total, i, g)
 
 
+def _no_product(n: Node, _: list[Tensor]) -> Tensor:
+    raise AssertionError(f"{n.op}: no matrix belongs to the values per unit")
+
+
 def _add(outer: dict[int, Tensor], state: int, g: Tensor) -> None:
     outer[state] = outer[state] + g if state in outer else g
 
@@ -339,63 +356,3 @@ def _sum_into(total: list[Tensor | None], i: int, g: Tensor | None) -> None:
     if g is not None:
         before = total[i]
         total[i] = g if before is None else before + g
-
-
-def _valid(inputs: Inputs) -> Tensor | None:
-    """[T, B, 1]: whether a step lies within its row's length."""
-    if inputs.lengths is None:
-        return None
-    return (torch.arange(inputs.x.shape[0])[:, None] < inputs.lengths).unsqueeze(-1)
-
-
-def _without_padding(job: Job, inputs: Inputs, valid: Tensor) -> Inputs:
-    """Inputs without what stands in the padding, where a NaN would come back as 0 * NaN in dW."""
-    pairs = zip(job.cell.extras, inputs.extras, strict=True)
-    extras = tuple(
-        torch.where(valid, e, e.new_full((), 1.0 if kind.eval is None else kind.eval))
-        for kind, e in pairs
-    )
-    x = torch.where(valid, inputs.x, inputs.x.new_zeros(()))
-    return inputs._replace(x=x, extras=extras)
-
-
-def _masks(job: Job, inputs: Inputs, valid: Tensor | None) -> dict[str, Tensor]:
-    """Validity and age of every step, as numbers. Each [T, B]"""
-    dtype = inputs.states[0].dtype
-    masks: dict[str, Tensor] = {}
-    if valid is not None:
-        masks["valid"] = valid[..., 0].to(dtype)
-    if inputs.reset is not None:
-        reset = inputs.reset if valid is None else inputs.reset & valid[..., 0]
-        if job.reverse:
-            masks["age"] = _age(_crossed_backwards(reset).flip(0)).flip(0).to(dtype)
-        else:
-            masks["age"] = _age(reset).to(dtype)
-    return masks
-
-
-def _crossed_backwards(reset: Tensor) -> Tensor:
-    """Where a run backwards meets resets: the border before step t + 1 comes before step t."""
-    return torch.cat([reset[1:], torch.zeros_like(reset[:1])])
-
-
-def _age(reset: Tensor) -> Tensor:
-    """How many steps ago each row started anew; more than any lag if it never did. [T, B]"""
-    step = torch.arange(reset.shape[0])[:, None]
-    never = torch.full_like(step, -(1 << 20))
-    return step - torch.where(reset, step, never).cummax(0).values if len(step) else step - never
-
-
-def _stale(job: Job, inputs: Inputs, age: Tensor | None) -> Tensor | None:
-    """Which of the last D values lie before the last reset; None if none can. [D, B, 1]"""
-    depth = job.cell.depth
-    if age is None or depth == 1 or not len(age):
-        return None
-    if job.reverse:
-        last = age[0]
-    elif inputs.lengths is None:
-        last = age[-1]
-    else:
-        last = age.gather(0, (inputs.lengths - 1).clamp(min=0)[None])[0]
-    lag = torch.arange(depth, 0, -1)[:, None]
-    return (lag > last + 1).unsqueeze(-1)

@@ -205,9 +205,8 @@ def _turn(lanes: Lanes) -> str:
             place = code.at(there, code.let(f"mul i64 {i}, {panels[1]}"))
             code.store("zeroinitializer", place)
             row = code.at(here, code.let(f"mul i64 {i}, {step}"))
-            code.do(
-                f"call void @llvm.memcpy.p0.p0.i64(ptr {place}, ptr {row}, i64 {bytes_left}, i1 false)"
-            )
+            given = f"ptr {place}, ptr {row}, i64 {bytes_left}, i1 false"
+            code.do(f"call void @llvm.memcpy.p0.p0.i64({given})")
         code.do(f"br label %{name}")
         code.label(name)
     code.do("ret void")

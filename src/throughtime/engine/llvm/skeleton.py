@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from throughtime.declare.graph import walk
 from throughtime.engine.llvm.frame import BATCH, FLAGS, MODE, STEPS, Frame
 from throughtime.engine.llvm.ir import Code
-from throughtime.engine.llvm.lowering import Place, Root
+from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.machine import Machine
 from throughtime.engine.llvm.pointwise import Block, pointwise_text
 from throughtime.engine.llvm.schedule import Pass, Schedule, Stage
@@ -66,7 +66,8 @@ class Kernel:
         """Every pass, in the order of its arguments."""
         number = 0
         for i, stage in enumerate(self.schedule.stages):
-            for p, s in zip(stage.passes, self.tilings[i].shapes if stage.passes else ()):
+            shapes = self.tilings[i].shapes if stage.passes else ()
+            for p, s in zip(stage.passes, shapes, strict=True):
                 yield number, stage, self.tilings[i], p, s
                 number += 1
 
@@ -96,7 +97,7 @@ def _frame(schedule: Schedule, machine: Machine, real: str) -> Frame:
         kept = [r.value for r in stage.roots] + [s.args[0] for s in stage.sums]
         for n in stage.loaded:
             frame.add(schedule.places[n], n.width)
-        for n in walk(kept, stop=lambda n: n in stage.loaded or n in stage.products):
+        for n in walk(kept, stop={*stage.loaded, *stage.products}.__contains__):
             if n.op == "at":
                 frame.add(n.data, n.width)
         for root in stage.roots:
@@ -351,7 +352,7 @@ class _Skeleton:
         """Add up the lanes of each row's partial sums."""
         code, lanes = self.code, self.code.lanes
         with code.count(self.last, self.first) as row:
-            partial, down = self._read(("partial", *place), "0", row)
+            partial, _ = self._read(("partial", *place), "0", row)
             out, _ = self._read(place, step, row)
             value = code.load(partial)
             name = f"llvm.vector.reduce.fadd.{lanes.suffix}"

@@ -238,8 +238,10 @@ def test_one_state_with_another_lag_keeps_the_steps_in_line():
 
 
 def test_layers_say_how_they_run():
-    said = tt.Recurrent(dilate(tt.cells.lstm, 4), 3, 5).explain()
+    dilated = tt.Recurrent(dilate(tt.cells.lstm, 4), 3, 5)
+    said = dilated.explain(torch.zeros(39, 2, 3))  # no strand has ten steps
     assert said.startswith("vendor, as 4 interleaved sequences: torch's own fused op")
+    assert dilated.explain(torch.zeros(40, 2, 3)).startswith("llvm, as 4 interleaved sequences: ")
     said = tt.Recurrent(two_and_four, 3, 5).explain()
     assert said.startswith("llvm, as 2 interleaved sequences: ")
     assert "not vendor: the equations of two_and_four" in said

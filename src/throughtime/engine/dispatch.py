@@ -1,6 +1,6 @@
 """Which engine does a job, and why not a faster one?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -10,10 +10,8 @@ from throughtime.engine import reference, vendor
 from throughtime.engine.interleave import interleaved, judged, quotient, strands_of
 from throughtime.engine.job import Inputs, Job
 from throughtime.engine.llvm import sequence as llvm
-from throughtime.engine.pullback import Pull
+from throughtime.engine.pullback import Linearised
 from throughtime.errors import ConfigError, EngineError
-
-Linearised = Callable[[Job, Inputs, Sequence[bool]], tuple[tuple[Tensor, ...], Pull]]
 
 
 class Engine(NamedTuple):

@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,8 +16,8 @@ from torch import Tensor
 from throughtime.engine import reference
 from throughtime.engine.dispatch import REFERENCE, Engine, choose
 from throughtime.engine.interleave import strands_of
-from throughtime.engine.job import Inputs, Job, unflatten
-from throughtime.engine.pullback import pulled_back, recorded
+from throughtime.engine.job import Inputs, Job, learns, unflatten
+from throughtime.engine.pullback import Linearised, pulled_back, recomputed, recorded
 from throughtime.engine.torch_internals import (
     dispatch_mode_active,
     is_batched,
@@ -25,13 +26,17 @@ from throughtime.engine.torch_internals import (
 )
 
 
-def run(job: Job, inputs: Inputs, engine: str = "auto") -> tuple[Tensor, ...]:
+def run(
+    job: Job, inputs: Inputs, engine: str = "auto", *, recompute: bool = False
+) -> tuple[Tensor, ...]:
     """Run a cell over a sequence.
 
     Args:
         job: What is asked.
         inputs: The tensors.
         engine: "auto", or the name of the engine to use.
+        recompute: Keep nothing but inputs and outputs for the backward pass, which runs the
+            forward pass again. Compiled programs always do.
 
     Returns:
         The output, the last D values of every state, and the states of every step if asked for.
@@ -48,11 +53,34 @@ def run(job: Job, inputs: Inputs, engine: str = "auto") -> tuple[Tensor, ...]:
         op = torch.ops.throughtime.sequence
         flat = list(inputs.flat())
         return tuple(op(flat, inputs.lengths, inputs.reset, job.text, engine))
+    return eager(job, inputs, engine, recompute=recompute)
+
+
+def is_eager() -> bool:
+    """Whether `run` would take the third door; to be asked only outside compiled code."""
+    return not (transform_active() or dispatch_mode_active())
+
+
+def eager(
+    job: Job, inputs: Inputs, engine: str = "auto", *, recompute: bool = False
+) -> tuple[Tensor, ...]:
+    """The third door alone, for callers who know that they are in plain eager; as `run`."""
     chosen = choose(job, inputs, engine)
-    flat = inputs.flat()
-    if chosen is REFERENCE or not (torch.is_grad_enabled() and any(t.requires_grad for t in flat)):
+    if not torch.is_grad_enabled() or (chosen is REFERENCE and not recompute):
         return chosen.sequence(job, inputs)
-    return _Sequence.apply(chosen, job, inputs.lengths, inputs.reset, *flat)
+    flat = inputs.flat()
+    if not learns(flat):
+        return chosen.sequence(job, inputs)
+    way = _linearised(chosen, job, recompute=recompute)
+    return _Sequence.apply(way, job, inputs, *flat)
+
+
+def _linearised(engine: Engine, job: Job, *, recompute: bool) -> Linearised:
+    """How an engine runs a job whose gradients will be asked for."""
+    way = engine.linearised
+    if way is None or strands_of(job) > 1:
+        way = partial(recorded, engine.sequence)
+    return partial(recomputed, engine.sequence, way) if recompute else way
 
 
 class _Sequence(torch.autograd.Function):
@@ -60,26 +88,21 @@ class _Sequence(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, engine: Engine, job: Job, lengths: Tensor | None, reset: Tensor | None, *flat: Any
+        ctx: Any, way: Linearised, job: Job, inputs: Inputs, *flat: Any
     ) -> tuple[Tensor, ...]:
         ctx.set_materialize_grads(False)  # a zero gradient [T, B, H] costs time and memory
-        ctx.job, ctx.lengths, ctx.reset = job, lengths, reset
+        ctx.job, ctx.lengths, ctx.reset = job, inputs.lengths, inputs.reset
         ctx.save_for_backward(*flat)
-        inputs, wanted = unflatten(job, flat, lengths, reset), ctx.needs_input_grad[4:]
-        if engine.linearised is None or strands_of(job) > 1:
-            outputs, ctx.pull = recorded(engine.sequence, job, inputs, wanted)
-        else:
-            outputs, ctx.pull = engine.linearised(job, inputs, wanted)
-        states = enumerate(outputs[1:])
-        cell = job.cell
-        clocks = [o for i, o in states if cell.states[i % len(cell.states)].clock]
-        if clocks:
-            ctx.mark_non_differentiable(*clocks)
+        outputs, ctx.pull = way(job, inputs, ctx.needs_input_grad[3:])
+        if job.clocks:
+            count = len(job.cell.states)
+            states = enumerate(outputs[1:])
+            ctx.mark_non_differentiable(*[o for i, o in states if i % count in job.clocks])
         return outputs
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        flat, wanted = ctx.saved_tensors, ctx.needs_input_grad[4:]
+        flat, wanted = ctx.saved_tensors, ctx.needs_input_grad[3:]
         if torch.is_grad_enabled() or any(map(is_batched, gradients)):
             found = _by_reference(ctx, flat, wanted, gradients)
         else:
@@ -87,7 +110,7 @@ class _Sequence(torch.autograd.Function):
             found = ctx.pull(gradients, keep)
             if not keep:
                 ctx.pull = None
-        return (None, None, None, None, *found)
+        return (None, None, None, *found)
 
 
 def _by_reference(

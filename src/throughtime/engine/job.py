@@ -1,7 +1,7 @@
 """What is asked of an engine? One layer and direction of a cell over a sequence."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property, lru_cache
 from itertools import pairwise
@@ -54,6 +54,11 @@ class Job:
         flags = {"reverse": self.reverse, "all_states": self.all_states, "products": self.products}
         return json.dumps(fields | flags)
 
+    @cached_property
+    def clocks(self) -> frozenset[int]:
+        """The places of the states that count steps, which have no gradients."""
+        return frozenset(i for i, s in enumerate(self.cell.states) if s.clock)
+
     @property
     def output_size(self) -> int:
         """Features of the output, emitted values concatenated."""
@@ -104,18 +109,26 @@ def unflatten(
     job: Job, flat: Sequence[Tensor], lengths: Tensor | None, reset: Tensor | None
 ) -> Inputs:
     """Undo `Inputs.flat`."""
-    cell = job.cell
-    counts = (len(cell.states), len(job.slots), len(cell.params), len(cell.extras))
-    learned = len(flat) - 1 - sum(counts)
-    source: Iterator[Tensor] = iter(flat)
+    cell, parts = job.cell, tuple(flat)
+    states = 1 + len(cell.states)
+    params = len(parts) - len(cell.extras)
+    weights = params - len(cell.params)
+    initial = weights - len(job.slots)
+    return Inputs(
+        parts[0],
+        parts[1:states],
+        parts[states:initial],
+        parts[initial:weights],
+        parts[weights:params],
+        parts[params:],
+        lengths,
+        reset,
+    )
 
-    def take(count: int) -> tuple[Tensor, ...]:
-        return tuple(next(source) for _ in range(count))
 
-    x = next(source)
-    states, initial = take(counts[0]), take(learned)
-    weights, params, extras = map(take, counts[1:])
-    return Inputs(x, states, initial, weights, params, extras, lengths, reset)
+def learns(flat: Iterable[Tensor]) -> bool:
+    """Whether gradients of any of these tensors may be asked for, where autograd is on."""
+    return any(t.requires_grad for t in flat)
 
 
 def rows(job: Job, slot: Slot) -> Iterator[tuple[Piece, slice]]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from throughtime.engine.job import Inputs, Job, unflatten
 
 Pull = Callable[[Sequence[Tensor | None], bool], list[Tensor | None]]
+Linearised = Callable[[Job, Inputs, Sequence[bool]], tuple[tuple[Tensor, ...], Pull]]
 
 
 def pulled_back(
@@ -74,3 +75,31 @@ def recorded(
         return pulled_back(outputs, leaves, gradients, keep=keep)
 
     return tuple(output.detach() for output in outputs), pull
+
+
+def recomputed(
+    run: Callable[[Job, Inputs], tuple[Tensor, ...]],
+    way: Linearised,
+    job: Job,
+    inputs: Inputs,
+    wanted: Sequence[bool],
+) -> tuple[tuple[Tensor, ...], Pull]:
+    """As `recorded`, with nothing kept: the call is carried out again when gradients are asked for.
+
+    Args:
+        run: The function.
+        way: What runs it and says how gradients come back.
+        job: What is asked.
+        inputs: The tensors, which the caller keeps unchanged.
+        wanted: Of each flat input, whether its gradient is wanted.
+
+    Returns:
+        As `recorded`.
+    """
+    with torch.no_grad():
+        outputs = run(job, inputs)
+
+    def pull(gradients: Sequence[Tensor | None], keep: bool) -> list[Tensor | None]:  # noqa: ARG001, FBT001
+        return way(job, inputs, wanted)[1](gradients, False)  # noqa: FBT003
+
+    return outputs, pull

@@ -24,12 +24,18 @@ def dispatch_mode_active() -> bool:
     return torch._C._len_torch_dispatch_stack() > 0
 
 
+def autocast_active() -> bool:
+    """Whether autocast is on for any kind of device."""
+    return torch._C._is_any_autocast_enabled()
+
+
+_is_batched: Any = torch._C._functorch.is_batchedtensor
+_is_legacy_batched: Any = torch._C._functorch.is_legacy_batchedtensor
+
+
 def is_batched(gradient: Tensor | None) -> bool:
     """Whether a gradient stands for many at once (is_grads_batched, vectorized Jacobians)."""
-    if gradient is None:
-        return False
-    functorch: Any = torch._C._functorch
-    return functorch.is_batchedtensor(gradient) or functorch.is_legacy_batchedtensor(gradient)
+    return gradient is not None and (_is_batched(gradient) or _is_legacy_batched(gradient))
 
 
 def keeps_graph() -> bool:

@@ -22,6 +22,7 @@ class Options(TypedDict, total=False):
     activation_l1: float
     omega: float
     connections: Connections
+    recompute: bool
 
 
 def check_amount(

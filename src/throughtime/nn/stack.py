@@ -43,7 +43,7 @@ class Stack(nn.Module):
     Attributes:
         cell: The recurrence.
         num_layers, dropout, bidirectional, engine, init, weight_drop, activation_l1, omega,
-            connections: As in `Recurrent`.
+            connections, recompute: As in `Recurrent`.
         observer: What stands between the layers and their engine, if anything does.
         _runs: Each layer and direction.
         _joined: The layers whose input goes past them, too, with their width.
@@ -60,6 +60,7 @@ class Stack(nn.Module):
     activation_l1: float
     omega: float
     connections: connections.Connections
+    recompute: bool = False  # layers pickled before there was the option are read, too
     observer: Observer | None = None
     _runs: list[Run]
     _joined: dict[int, int]
@@ -142,7 +143,7 @@ class Stack(nn.Module):
         def sequence(job: engines.Job, inputs: engines.Inputs) -> tuple[Tensor, ...]:
             if self._learning and self.omega:
                 return with_omega(job, inputs, self.engine, Penalty(self.omega, *log))
-            return engines.run(job, inputs, self.engine)
+            return engines.run(job, inputs, self.engine, recompute=self.recompute)
 
         if self.observer is None:
             found = sequence(job, inputs)

@@ -70,6 +70,27 @@ class StateLayout:
         ]
         return [state for group in groups for state in group]
 
+    def split_plain(self, hx: Any, batch: int, like: Tensor) -> list[LayerState] | None:
+        """As `split`, for the usual case; None where that has to look closer.
+
+        The usual case: layers of one width, no delays, and a state as it should be.
+        """
+        if self.cell.depth > 1 or not self.uniform:
+            return None
+        widths, count = self.widths[0], len(self.widths) * self.directions
+        states = (hx,) if len(widths) == 1 else hx
+        if type(states) is not tuple or len(states) != len(widths):
+            return None
+        dtype, device = like.dtype, like.device
+        for state, width in zip(states, widths, strict=True):
+            if type(state) is not Tensor or state.shape != (count, batch, width):
+                return None
+            if state.dtype != dtype or state.device != device:
+                return None
+        if count == 1:
+            return [states]
+        return [tuple([s[i : i + 1] for s in states]) for i in range(count)]
+
     def _split_group(
         self,
         hx: Any,

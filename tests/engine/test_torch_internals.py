@@ -36,6 +36,26 @@ def test_dispatch_mode_active():
         assert torch_internals.dispatch_mode_active()
 
 
+def test_undisturbed():
+    seen = []
+
+    def look(x):
+        seen.append(torch_internals.undisturbed())
+        return x.sum()
+
+    look(torch.ones(2))
+    func.grad(look)(torch.ones(2))
+    func.vmap(look)(torch.ones(2, 3))
+    with forward_ad.dual_level():
+        look(torch.ones(2))
+    with Plain():
+        look(torch.ones(2))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        look(torch.ones(2))
+    look(torch.ones(2))
+    assert seen == [True, *[False] * 5, True]
+
+
 def test_is_batched():
     seen = []
 

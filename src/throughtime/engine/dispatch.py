@@ -1,14 +1,14 @@
 """Which engine does a job, and why not a faster one?"""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from throughtime.engine import reference, vendor
 from throughtime.engine.interleave import interleaved, judged, quotient, strands_of
-from throughtime.engine.job import Inputs, Job
+from throughtime.engine.job import Inputs, Job, learns
 from throughtime.engine.llvm import sequence as llvm
 from throughtime.engine.pullback import Linearised
 from throughtime.errors import ConfigError, EngineError
@@ -21,7 +21,8 @@ class Engine(NamedTuple):
         name: What the user calls it.
         what: What it is, in words.
         sequence: Runs a job, differentiably.
-        refusal: Why it cannot do a job; None if it can.
+        refusal: Why it cannot do a job; None if it can. Of the inputs it may look at device and
+            dtype, and whether there is a step: choices are kept.
         linearised: Runs a job and says how gradients come back, where it knows that without
             autograd: given which gradients of the flat inputs are wanted, it returns the outputs
             and a function from their gradients, and whether it will be called again, to those.
@@ -66,12 +67,22 @@ def fastest_first(job: Job, inputs: Inputs | None) -> tuple[Engine, ...]:
     asked = quotient(job)
     if vendor.refusal(asked, inputs) is not None:
         return ENGINES
-    if inputs is not None:
-        flat = inputs.flat()
-        training = torch.is_grad_enabled() and any(t.requires_grad for t in flat)
-        if inputs.x.shape[0] < strands_of(job) * vendor.pays_up_to(asked, training=training):
-            return ENGINES
+    if inputs is not None and _is_short(job, inputs.x.shape[0], inputs.flat()):
+        return ENGINES
     return (LLVM, VENDOR, REFERENCE)
+
+
+def _is_short(job: Job, steps: int, flat: Sequence[Tensor]) -> bool:
+    """Whether torch's op, where it can do a job, is the fastest."""
+    if "short" not in job.memo:
+        asked, strands = quotient(job), strands_of(job)
+        job.memo["short"] = [
+            strands * vendor.pays_up_to(asked, training=training) for training in (False, True)
+        ]
+    unlearned, learned = job.memo["short"]
+    if steps < min(unlearned, learned) or steps >= max(unlearned, learned):
+        return steps < unlearned
+    return steps < (learned if torch.is_grad_enabled() and learns(flat) else unlearned)
 
 
 def check_name(name: object) -> str:
@@ -96,6 +107,29 @@ def choose(job: Job, inputs: Inputs | None, name: str) -> Engine:
         ConfigError: there is no such engine.
         EngineError: the engine named cannot do the job.
     """
+    if inputs is None or name not in NAMES:
+        return _judge(job, inputs, name)
+    kind = _kind(job, inputs, name)
+    if kind is None:
+        return _judge(job, inputs, name)
+    kept = job.memo.setdefault("chosen", {})
+    found = kept.get(kind)
+    if found is None:
+        found = kept[kind] = _judge(job, inputs, name)
+    return found
+
+
+def _kind(job: Job, inputs: Inputs, name: str) -> tuple[Any, ...] | None:
+    """All that a choice depends on, besides the job; None for the rare calls judged each time."""
+    x, flat = inputs.x, inputs.flat()
+    steps = x.shape[0]
+    if not steps or len({t.dtype for t in flat}) > 1:
+        return None
+    return name, x.dtype, x.device, name == "auto" and _is_short(job, steps, flat)
+
+
+def _judge(job: Job, inputs: Inputs | None, name: str) -> Engine:
+    """As `choose`, by asking the engines."""
     if check_name(name) == "auto":
         able = (e for e in fastest_first(job, inputs) if e.refusal(job, inputs) is None)
         return next(able)

@@ -56,11 +56,6 @@ def run(
     return eager(job, inputs, engine, recompute=recompute)
 
 
-def is_eager() -> bool:
-    """Whether `run` would take the third door; to be asked only outside compiled code."""
-    return not (transform_active() or dispatch_mode_active())
-
-
 def eager(
     job: Job, inputs: Inputs, engine: str = "auto", *, recompute: bool = False
 ) -> tuple[Tensor, ...]:

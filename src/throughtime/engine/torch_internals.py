@@ -24,9 +24,14 @@ def dispatch_mode_active() -> bool:
     return torch._C._len_torch_dispatch_stack() > 0
 
 
-def autocast_active() -> bool:
-    """Whether autocast is on for any kind of device."""
-    return torch._C._is_any_autocast_enabled()
+_transforms: Any = torch._C._are_functorch_transforms_active
+_modes: Any = torch._C._len_torch_dispatch_stack
+_autocast: Any = torch._C._is_any_autocast_enabled
+
+
+def undisturbed() -> bool:
+    """Whether no transform, dual level, dispatch mode or autocast is active, at one blow."""
+    return not (_transforms() or forward_ad._current_level >= 0 or _modes() or _autocast())
 
 
 _is_batched: Any = torch._C._functorch.is_batchedtensor

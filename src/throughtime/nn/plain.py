@@ -10,14 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from throughtime.engine.function import eager, is_eager
-from throughtime.engine.job import Inputs
-from throughtime.engine.torch_internals import autocast_active
-from throughtime.nn.runs import Run, tensors
+from throughtime.engine.function import eager
+from throughtime.engine.job import Inputs, Job
+from throughtime.engine.torch_internals import undisturbed
+from throughtime.nn.runs import tensors
 from throughtime.nn.stack import Stack
 from throughtime.nn.states import LayerState
 
 __all__ = ["plain"]
+
+_SMALL = 4096  # numbers that are kept: to make them costs more than a step over them
 
 
 def plain(stack: Stack, x: Any, hx: Any) -> tuple[Tensor, Any] | None:
@@ -35,16 +37,20 @@ def plain(stack: Stack, x: Any, hx: Any) -> tuple[Tensor, Any] | None:
         x: [T, B, I], or [B, T, I] with batch_first
     """
     own = vars(stack)
-    if torch.compiler.is_compiling() or not is_eager() or autocast_active() or not _bare(own):
+    if torch.compiler.is_compiling() or not undisturbed() or not _bare(own):
         return None
-    runs: list[Run] = own["_runs"]
-    weights = _tensors(stack, runs[0].names.weights)
-    if not _fits(x, weights[0], own["input_size"]):
+    weights = [_tensors(stack, run.names.weights) for run in own["_runs"]]
+    like = weights[0][0]
+    if not _fits(x, like, own["input_size"]):
         return None
     if own["batch_first"]:
         x = x.transpose(0, 1)
-    start = _start(stack, hx, x.shape[1], weights[0])
-    return None if start is None else _through(stack, x, start)
+    rows = x.shape[1]
+    if hx is None:
+        start = [_declared(run.jobs[False, None], rows, like) for run in own["_runs"]]
+    else:
+        start = own["_layout"].split_plain(hx, rows, like)
+    return None if start is None else _through(stack, x, start, weights)
 
 
 def _bare(own: dict[str, Any]) -> bool:
@@ -66,26 +72,25 @@ def _fits(x: Any, weight: Tensor, features: int) -> bool:
     return known and dtype == weight.dtype and dtype.is_floating_point and x.device == weight.device
 
 
-def _start(stack: Stack, hx: Any, rows: int, like: Tensor) -> list[LayerState] | None:
-    """The states before the first step, each [D, B, w]; None if hx needs to be looked at."""
-    if hx is None:
-        return [_declared(run, rows, like) for run in vars(stack)["_runs"]]
-    return vars(stack)["_layout"].split_plain(hx, rows, like)
+def _declared(job: Job, rows: int, like: Tensor) -> LayerState:
+    """The declared state before the first step of one layer and direction. Each [D, B, w].
+
+    No engine writes to it or hands it out, so small ones are made once for calls that are alike.
+    """
+    kind = rows, like.dtype, like.device, torch.is_inference_mode_enabled()
+    before = job.memo.get("declared")
+    if before is not None and before[0] == kind:
+        return before[1]
+    pairs = zip(job.cell.states, job.state_sizes(), strict=True)
+    found = tuple([like.new_full((job.cell.depth, rows, w), s.initial) for s, w in pairs])
+    if like.is_cpu and sum(state.numel() for state in found) <= _SMALL:
+        job.memo["declared"] = kind, found
+    return found
 
 
-def _declared(run: Run, rows: int, like: Tensor) -> LayerState:
-    """The declared state of one layer and direction; fresh, since a caller may write to states."""
-    job = run.jobs[False, None]
-    depth, pairs = job.cell.depth, zip(job.cell.states, job.state_sizes(), strict=True)
-    return tuple([
-        like.new_full((depth, rows, width), state.initial)
-        if state.initial
-        else like.new_zeros(depth, rows, width)
-        for state, width in pairs
-    ])
-
-
-def _through(stack: Stack, x: Tensor, start: list[LayerState]) -> tuple[Tensor, Any]:
+def _through(
+    stack: Stack, x: Tensor, start: list[LayerState], weights: list[tuple[Tensor, ...]]
+) -> tuple[Tensor, Any]:
     """Run all layers, one after the other."""
     own, last = vars(stack), []
     runs, engine, directions = own["_runs"], own["engine"], 1 + own["bidirectional"]
@@ -93,9 +98,8 @@ def _through(stack: Stack, x: Tensor, start: list[LayerState]) -> tuple[Tensor, 
         outputs = []
         for place in range(first, first + directions):
             run = runs[place]
-            weights = _tensors(stack, run.names.weights)
-            params = _tensors(stack, run.names.params)
-            inputs = Inputs(x, start[place], (), weights, params, ())
+            params = run.names.params and _tensors(stack, run.names.params)
+            inputs = Inputs(x, start[place], (), weights[place], params, ())
             out, *states = eager(run.jobs[False, None], inputs, engine)
             outputs.append(out)
             last.append(tuple(states))

@@ -7,6 +7,8 @@ import hypothesis
 import pytest
 import torch
 
+from throughtime.engine.llvm import jit
+
 # No deadline: machines are shared. The same examples every time: a red run can be repeated.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")
@@ -29,6 +31,13 @@ def poisoned_memory():
     torch.utils.deterministic.fill_uninitialized_memory = True
     yield
     torch.use_deterministic_algorithms(mode=False)
+
+
+@pytest.fixture(autouse=True)
+def quick_kernels(request, monkeypatch):
+    """Kernels that are not what a test is about are built with as little effort as can be."""
+    if "llvm" not in request.node.path.parts:
+        monkeypatch.setattr(jit, "_EFFORT", 0)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from throughtime.errors import EngineError
 
 __all__ = ["Module", "assembly", "compiled"]
 
-_EFFORT = 1  # of code generation: as fast as 2 and 3 for code that needs no passes, in less time
+_EFFORT: int = 1  # of code generation: as fast as 2 and 3 for code that needs no passes
 _EXTERNAL = {
     "GOMP_parallel": "void (ptr, ptr, i32, i32)",
     "omp_get_num_threads": "i32 ()",
@@ -26,7 +26,7 @@ _EXTERNAL = {
     "sched_yield": "i32 ()",
 }
 _LOCK = threading.RLock()
-_Key = tuple[str, Machine, tuple[tuple[str, int], ...]]
+_Key = tuple[str, Machine, tuple[tuple[str, int], ...], int]
 _modules: dict[_Key, "Module"] = {}
 
 # A process that is forked while another thread compiles would inherit a lock that nobody opens.
@@ -80,7 +80,7 @@ def compiled(text: str, machine: Machine, symbols: Mapping[str, int] | None = No
     Raises:
         EngineError: If llvmlite is missing, LLVM has no such target, or the text is wrong.
     """
-    key = (text, machine, tuple(sorted((symbols or {}).items())))
+    key = (text, machine, tuple(sorted((symbols or {}).items())), _EFFORT)
     found = _modules.get(key)
     if found is None:
         with _LOCK:

@@ -1,13 +1,14 @@
 """Which kernels does a job need? Its step lowered, put in order, compiled when first used."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, Literal
 
 import torch
 
 from throughtime.declare.graph import Width
 from throughtime.engine.job import Job
+from throughtime.engine.llvm.ir import Lanes
 from throughtime.engine.llvm.jit import Module, compiled
 from throughtime.engine.llvm.layout import Layout, layout
 from throughtime.engine.llvm.lowering import Place, Root, StepGraphs, Variant, lowered
@@ -15,6 +16,7 @@ from throughtime.engine.llvm.machine import Machine, machine
 from throughtime.engine.llvm.rows import Rows, rows_of_slots
 from throughtime.engine.llvm.schedule import Schedule, scheduled
 from throughtime.engine.llvm.skeleton import Kernel, kernel
+from throughtime.engine.llvm.tiles import Shape, dispatch_text
 from throughtime.engine.llvm.weights import Inputs
 
 __all__ = ["Kind", "Program", "Ready", "program_of"]
@@ -152,9 +154,20 @@ class Program:
         found = self._ready.get(kind)
         if found is None:
             written = self.kernel(kind)
-            module = compiled(written.text, self.machine)
+            shapes = {s for t in written.tilings.values() for s in t.shapes}
+            lanes = written.frame.lanes
+            tiles = {f"tile{s.vectors}": _tile(s, lanes, self.machine) for s in shapes}
+            module = compiled(written.text, self.machine, tiles)
             found = self._ready[kind] = Ready(written, module, module.address("kernel"))
         return found
+
+
+@cache
+def _tile(size: Shape, lanes: Lanes, target: Machine) -> int:
+    """The address of the tiles of a shape: most of the code of any kernel, and the same for all."""
+    text, name = dispatch_text(lanes, size), f"tile{size.vectors}"
+    head = f"define internal void @{name}("
+    return compiled(text.replace(head, head.replace(" internal", "")), target).address(name)
 
 
 def program_of(job: Job, variant: Variant, dtype: torch.dtype) -> Program:

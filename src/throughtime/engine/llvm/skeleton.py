@@ -18,11 +18,12 @@ from throughtime.engine.llvm.machine import Machine
 from throughtime.engine.llvm.pointwise import Block, pointwise_text
 from throughtime.engine.llvm.schedule import Pass, Schedule, Stage
 from throughtime.engine.llvm.team import barrier_text
-from throughtime.engine.llvm.tiles import Shape, dispatch_text, shape
+from throughtime.engine.llvm.tiles import Shape, shape
 
 __all__ = ["Kernel", "kernel"]
 
 PAD = 16  # numbers: rows begin on a cache line's border in float32
+_TILE = "ptr, i64, ptr, i64, ptr, i64, i1, i64"  # what a tile is given
 _ROWS = 8  # of a block of a stage without products
 _CHUNK = 64  # units of a block of a recurrence without products
 
@@ -147,9 +148,8 @@ class _Skeleton:
 
     def text(self) -> str:
         """The whole module: tiles, stages, the function over time."""
-        lanes = self.frame.lanes
-        widest = {s.vectors: s for t in self.tilings.values() for s in t.shapes}
-        parts = [dispatch_text(lanes, s) for s in widest.values()]
+        vectors = sorted({s.vectors for t in self.tilings.values() for s in t.shapes})
+        parts = [f"declare void @tile{v}({_TILE})" for v in vectors]
         parts += [barrier_text(self.machine)] if self.tilings else []
         for i, stage in self.stages:
             block = self._block(i, stage)

@@ -7,7 +7,24 @@ import hypothesis
 import pytest
 import torch
 
+from throughtime.engine import dispatch
 from throughtime.engine.llvm import jit
+from throughtime.testing import check
+
+# Folders whose subject is not the fused engine: cells and what is built on layers are judged there
+# by the reference and torch's op. The fused engine is held to the same cells, cures and options in
+# tests/engine/llvm, and "auto" is as users have it everywhere else.
+WITHOUT_FUSED = frozenset({
+    "cells",
+    "declare",
+    "diagnosis",
+    "flow",
+    "models",
+    "report",
+    "studies",
+    "tasks",
+    "train",
+})
 
 # No deadline: machines are shared. The same examples every time: a red run can be repeated.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
@@ -38,6 +55,15 @@ def quick_kernels(request, monkeypatch):
     """Kernels that are not what a test is about are built with as little effort as can be."""
     if "llvm" not in request.node.path.parts:
         monkeypatch.setattr(jit, "_EFFORT", 0)
+
+
+@pytest.fixture(autouse=True)
+def without_fused(request, monkeypatch):
+    """Where kernels are not the subject, none is built unless it is asked for by name."""
+    if WITHOUT_FUSED & set(request.node.path.parts):
+        others = (dispatch.VENDOR, dispatch.REFERENCE)
+        monkeypatch.setattr(dispatch, "fastest_first", lambda *_: others)
+        monkeypatch.setattr(check, "ENGINES", others)
 
 
 @pytest.fixture(autouse=True)

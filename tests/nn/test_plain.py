@@ -9,9 +9,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import throughtime as tt
 from throughtime import Param, State
-from throughtime.errors import DtypeError, EngineError, ShapeError
+from throughtime.errors import DtypeError, EngineError, ShapeError, ThroughtimeError
 from throughtime.nn import plain as ways
-from throughtime.nn import recurrent
+from throughtime.nn import recurrent, single
 
 LSTM = tt.cells.CATALOGUE["lstm"]
 
@@ -220,3 +220,77 @@ def test_a_choice_that_was_kept_holds_for_its_kind_of_call_only():
     vendor(X)
     with pytest.raises(EngineError, match="refuses sequences of no steps"):
         vendor(X[:0])
+
+
+CELLS = {"rnn": tt.RNNCell, "gru": tt.GRUCell, "lstm": tt.LSTMCell}
+
+
+@pytest.mark.parametrize("engine", ["auto", "llvm", "reference"])
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_single_step_has_the_bits_of_the_general_way(name, given, engine, monkeypatch):
+    torch.manual_seed(0)
+    module = CELLS[name](3, 4, engine=engine)
+    states = torch.randn(2, 2, 4, requires_grad=True)
+    hx = tuple(states) if name == "lstm" else states[0]
+    results = []
+    for shortest in (True, False):
+        taken = []
+
+        def step(*args, shortest=shortest, taken=taken):
+            taken.append(found := ways.plain_step(*args) if shortest else None)
+            return found
+
+        monkeypatch.setattr(single, "plain_step", step)
+        x = torch.linspace(-1.0, 1.0, 6).view(2, 3).requires_grad_()
+        new = flattened(module(x, hx if given else None))
+        assert (taken[0] is not None) == shortest
+        leaves = [x, *module.parameters(), *([states] if given else [])]
+        results.append([*new, *torch.autograd.grad(sum((s * s).sum() for s in new), leaves)])
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
+ROW = torch.ones(2, 3)
+ROW_STATE = torch.zeros(2, 4)
+UNUSUAL_STEPS = {
+    "no batch": (ROW[0], None),
+    "parameter": (torch.nn.Parameter(ROW), None),
+    "other features": (torch.ones(2, 2), None),
+    "other dtype": (ROW.double(), None),
+    "other place": (ROW.to("meta"), None),
+    "second state alone": (ROW, (None, ROW_STATE)),
+    "first state alone": (ROW, (ROW_STATE, None)),
+    "another batch": (ROW, (ROW_STATE, ROW_STATE[:1])),
+    "another dtype": (ROW, (ROW_STATE.double(), ROW_STATE)),
+    "elsewhere": (ROW, (ROW_STATE, ROW_STATE.to("meta"))),
+}
+
+
+@pytest.mark.parametrize("name", UNUSUAL_STEPS)
+def test_a_single_step_that_is_unusual_or_wrong_goes_the_general_way(name, monkeypatch):
+    module, taken = tt.LSTMCell(3, 4), []
+
+    def step(*args):
+        taken.append(found := ways.plain_step(*args))
+        return found
+
+    monkeypatch.setattr(single, "plain_step", step)
+    x, states = UNUSUAL_STEPS[name]
+    try:
+        module(x, states)
+    except ThroughtimeError:
+        wrong = True
+    else:
+        wrong = False
+    assert taken == [None]
+    assert wrong == (
+        name not in {"no batch", "parameter", "second state alone", "first state alone"}
+    )
+
+
+def test_what_is_active_around_a_single_step_counts():
+    module = tt.LSTMCell(3, 4)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        h, c = module(ROW)
+    assert torch.equal(h, module(ROW)[0]) is False
+    assert c.dtype == torch.float32

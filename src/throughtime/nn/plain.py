@@ -8,7 +8,7 @@ Whatever is unusual or wrong about a call is none of its business: it leaves tha
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from throughtime.engine.function import eager
 from throughtime.engine.job import Inputs, Job
@@ -17,7 +17,7 @@ from throughtime.nn.runs import tensors
 from throughtime.nn.stack import Stack
 from throughtime.nn.states import LayerState
 
-__all__ = ["plain"]
+__all__ = ["plain", "plain_step"]
 
 _SMALL = 4096  # numbers that are kept: to make them costs more than a step over them
 
@@ -53,6 +53,58 @@ def plain(stack: Stack, x: Any, hx: Any) -> tuple[Tensor, Any] | None:
     return None if start is None else _through(stack, x, start, weights)
 
 
+def plain_step(
+    module: nn.Module,
+    job: Job,
+    names: tuple[str, ...],
+    x: Any,
+    states: tuple[Any, ...],
+    sizes: tuple[int, int],
+) -> tuple[Tensor, ...] | None:
+    """One step of a batch.
+
+    Args:
+        module: Owns the weights, and knows the engine.
+        job: What is asked.
+        names: The weights' names.
+        x: What came as the input.
+        states: What came as states; declared ones if all are None.
+        sizes: I, H.
+
+    Returns:
+        The next states; None if it takes a closer look to do or to refuse this.
+
+    Shape:
+        x: [B, I]; states: each [B, H]
+    """
+    if torch.compiler.is_compiling() or not undisturbed():
+        return None
+    weights = _tensors(module, names)
+    like = weights[0]
+    if not _fits(x, like, sizes[0], rank=2):
+        return None
+    rows = x.shape[0]
+    if all(s is None for s in states):
+        lifted = _declared(job, rows, like)
+    else:
+        lifted = _lifted(states, (rows, sizes[1]), like)
+    if lifted is None:
+        return None
+    inputs = Inputs(x.unsqueeze(0), lifted, (), weights, (), ())
+    _, *new = eager(job, inputs, vars(module)["engine"])
+    return tuple([s.squeeze(0) for s in new])
+
+
+def _lifted(states: tuple[Any, ...], shape: tuple[int, int], like: Tensor) -> LayerState | None:
+    """Given states [B, H] as [1, B, H]; None if one is not what it should be."""
+    for s in states:
+        if type(s) is not Tensor or s.shape != shape:
+            return None
+        if s.dtype != like.dtype or s.device != like.device:
+            return None
+    return tuple([s.unsqueeze(0) for s in states])
+
+
 def _bare(own: dict[str, Any]) -> bool:
     """Whether nothing stands between the layers, their tensors and the engine."""
     run = own["_runs"][0]
@@ -63,12 +115,12 @@ def _bare(own: dict[str, Any]) -> bool:
     return not (own["training"] and (own["dropout"] or own["weight_drop"]))
 
 
-def _fits(x: Any, weight: Tensor, features: int) -> bool:
+def _fits(x: Any, weight: Tensor, features: int, *, rank: int = 3) -> bool:
     """Whether an input is a batch of the layer's features, in the weights' dtype and place."""
     if type(x) is not Tensor:
         return False
     shape, dtype = x.shape, x.dtype
-    known = len(shape) == 3 and shape[2] == features
+    known = len(shape) == rank and shape[-1] == features
     return known and dtype == weight.dtype and dtype.is_floating_point and x.device == weight.device
 
 
@@ -107,9 +159,9 @@ def _through(
     return x.transpose(0, 1) if own["batch_first"] else x, own["_layout"].join(last)
 
 
-def _tensors(stack: Stack, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+def _tensors(module: nn.Module, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """As `tensors`, at once where all of them are plain parameters."""
     try:
-        return tuple(map(vars(stack)["_parameters"].__getitem__, names))
+        return tuple(map(vars(module)["_parameters"].__getitem__, names))
     except KeyError:  # bounded, parametrised, or a buffer
-        return tensors(stack, names)
+        return tensors(module, names)

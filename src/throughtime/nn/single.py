@@ -22,6 +22,7 @@ from throughtime.nn.init import as_init, fill
 from throughtime.nn.layer_tensors import LayerTensors
 from throughtime.nn.named import elman
 from throughtime.nn.parameters import names_of, register
+from throughtime.nn.plain import plain_step
 from throughtime.nn.runs import PRODUCT_DTYPES
 
 
@@ -77,6 +78,13 @@ class _SingleStep(nn.Module):
 
     def _step(self, x: Tensor, states: tuple[Any, ...]) -> tuple[Tensor, ...]:
         """The next states; x [B, I] or [I], states alike."""
+        own = vars(self)
+        size, job, names = own["hidden_size"], own["_jobs"][None], own["_names"].weights
+        found = plain_step(self, job, names, x, states, (own["input_size"], size))
+        return self._unusual_step(x, states) if found is None else found
+
+    def _unusual_step(self, x: Tensor, states: tuple[Any, ...]) -> tuple[Tensor, ...]:
+        """As `_step`, for whatever may have come."""
         name = type(self).__name__
         weights = tuple(getattr(self, n) for n in self._names.weights)
         check_input(name, x, {1: "[I]", 2: "[B, I]"}, self.input_size)

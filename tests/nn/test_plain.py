@@ -118,6 +118,15 @@ def test_what_is_unusual_or_wrong_goes_the_general_way(name):
     assert ways.plain(tt.LSTM(3, 4, **options), x, hx) is None
 
 
+def test_weights_of_whole_numbers_go_the_general_way():
+    layer = tt.LSTM(3, 4).requires_grad_(False)
+    for weight in layer.parameters():
+        weight.data = weight.data.long()
+    assert ways.plain(layer, X.long(), None) is None
+    with pytest.raises(DtypeError, match="input dtype torch.int64 does not match"):
+        layer(X.long())
+
+
 def test_extras_masks_and_observers_go_the_general_way():
     noisy = tt.cell("h", extras=(tt.Extra("seen", tt.Bernoulli(0.5), eval=1.0),))(
         lambda x, h, seen: tt.tanh(seen * tt.affine("a", x, h))
@@ -186,7 +195,7 @@ def test_the_declared_state_is_kept_for_calls_alike_and_stays_as_it_was():
     assert [s.unique().tolist() for s in mine] == [[0.0], [0.5], [0.0]]
     layer(X[:, :1])
     assert [s.shape[1] for s in job.memo["declared"][1]] == [1, 1, 1]
-    layer.double()(X.double())
+    layer.double()(X[:, :1].double())
     assert {s.dtype for s in job.memo["declared"][1]} == {torch.float64}
 
 

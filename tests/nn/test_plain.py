@@ -123,7 +123,7 @@ def test_weights_of_whole_numbers_go_the_general_way():
     for weight in layer.parameters():
         weight.data = weight.data.long()
     assert ways.plain(layer, X.long(), None) is None
-    with pytest.raises(DtypeError, match="input dtype torch.int64 does not match"):
+    with pytest.raises(DtypeError, match=r"input dtype torch\.int64 does not match"):
         layer(X.long())
 
 

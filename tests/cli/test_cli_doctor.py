@@ -69,8 +69,10 @@ def test_every_thread_that_comes_is_counted(monkeypatch):
 
 
 def test_a_fused_engine_that_is_wrong_is_found(monkeypatch, capsys):
+    right = dispatch.LLVM.sequence
+
     def wrong(job, inputs):
-        output, *states = dispatch.LLVM.sequence(job, inputs)
+        output, *states = right(job, inputs)
         return (output * (1 + 1e-4), *states)
 
     put_in_place(monkeypatch, wrong)

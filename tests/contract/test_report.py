@@ -43,7 +43,7 @@ def test_parameters_are_shown_with_the_shapes_of_a_layer():
 
 
 def test_the_engine_is_shown_with_its_reason():
-    assert "engine vendor: torch's own fused op (oneDNN or cuDNN)" in lines_of("gru")
+    assert "engine vendor: torch's own fused op (oneDNN or cuDNN)" in lines_of("lstm")  # few steps
     lines = lines_of("mgu")
     assert "engine llvm: a fused kernel, built in memory from the cell's equations" in lines
     assert "not vendor: the equations of mgu are not those of torch's RNN, LSTM or GRU" in lines

@@ -265,3 +265,24 @@ def test_layers_do_not_disturb_one_another(first, second):
     found = torch.autograd.grad(outputs, leaves, entering_like(want))
     for (name, _), gradient in zip(a.named_parameters(), found, strict=True):
         assert torch.equal(gradient, want[f"gradient of {name}"])
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_memory_may_lie_in_any_way_where_our_tiles_multiply_all_steps(layout):
+    layer = layer_of(CELLS["lstm"], 48, 16)  # whole panels, and rows enough for every thread
+    x = LAYOUTS[layout](torch.randn(400, 3, 48, dtype=torch.float64) / 8)
+    assert_same(layer, x, bound=TOLERANCE["loop", torch.float64].bound * 400)
+
+
+@pytest.mark.parametrize("units", [1, 16, 17])
+@pytest.mark.parametrize("name", ["zoneout_lstm", "bounded", "chosen", "twice_given"])
+def test_values_per_unit_and_per_row_where_units_are_few(name, units):
+    """A width that is 1 by declaration is one number a row; a width that happens to be 1 is not."""
+    layer = layer_of(CELLS[name], I, units)
+    data = [e for e in layer.cell.extras if e.sample is None]
+    extras = {e.name: torch.rand(T, B, 1, dtype=torch.float64) + 0.5 for e in data}
+    x, found = torch.randn(T, B, I, dtype=torch.float64), []
+    for engine in (None, "reference"):
+        torch.manual_seed(1)  # of the masks that are drawn
+        found.append(everything(layer, x, extras=extras, engine=engine))
+    assert worst(*found)[0] <= TOLERANCE["loop", torch.float64].bound

@@ -75,9 +75,9 @@ class Tape:
 
     @cached_property
     def x(self) -> Tensor:
-        """All rows of the input, [T B, I]."""
-        x = self.inputs.x
-        return x.flatten(0, 1)
+        """All rows of the input, [T B, I], the numbers of each side by side."""
+        x = self.inputs.x.flatten(0, 1)
+        return x if x.stride(1) == 1 else x.clone(memory_format=torch.contiguous_format)
 
     @cached_property
     def ends(self) -> Tensor | None:
@@ -164,15 +164,15 @@ def input_matrix(tape: Tape, width: Width) -> Tensor:
 
 def _collect(tape: Tape) -> None:
     """The tensors that kernels know, each laid out for them."""
-    buffers = tape.buffers
+    buffers, cell = tape.buffers, tape.job.cell
     for i, start in enumerate(tape.inputs.states):
         buffers["start", i] = start.contiguous()
     for i, weight in enumerate(tape.weights):
         buffers["weight", i] = weight
-    for i, value in enumerate(tape.once):
-        buffers["once", i] = aligned(value)
-    for i, extra in enumerate(tape.inputs.extras):
-        buffers["extra", i] = aligned(extra)
+    for i, (value, n) in enumerate(zip(tape.once, tape.program.graphs.once, strict=True)):
+        buffers["once", i] = aligned(value, n.width)
+    for i, (extra, kind) in enumerate(zip(tape.inputs.extras, cell.extras, strict=True)):
+        buffers["extra", i] = aligned(extra, kind.width)
     for name, mask in tape.masks.items():
         buffers["mask", name] = mask
     for i, states in enumerate(tape.states):

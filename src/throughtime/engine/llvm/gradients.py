@@ -89,7 +89,8 @@ class _Loop:
             for p in self.frame.places
             if p[0] == "grad extra"
         }
-        self.outer = {i: loadable(g) for i, g in outer_gradients.items()}
+        states = self.job.cell.states
+        self.outer = {i: loadable(g, states[i].width) for i, g in outer_gradients.items()}
 
     def _empty(self, place: Place, shape: tuple[int, ...]) -> Tensor:
         width = self.frame.width_of[place]

@@ -5,6 +5,7 @@ from typing import NamedTuple
 from torch import Tensor
 from torch.nn import functional
 
+from throughtime.declare.graph import Width
 from throughtime.engine.llvm.layout import padded
 
 __all__ = ["Key", "Span", "aligned", "loadable", "rows_of", "span"]
@@ -42,23 +43,34 @@ def span(buffer: Key, strides: tuple[int, int], index: int, steps: int, directio
     return Span(buffer, first * far, direction * far, row)
 
 
-def aligned(a: Tensor) -> Tensor:
-    """Contiguous, with rows that can be loaded in whole vectors: itself, or a padded copy."""
-    width = a.shape[-1]
-    if width == 1 or width % 16 == 0:
+def aligned(a: Tensor, width: Width) -> Tensor:
+    """Contiguous, with rows that can be loaded in whole vectors: itself, or a padded copy.
+
+    Args:
+        a: Numbers, those of a row in the last dimension.
+        width: The symbolic width of a row. A row of declared width 1 is loaded as one number; one
+            of a width that happens to be 1 here is loaded as others are.
+    """
+    size = a.shape[-1]
+    if width == 1 or size == padded(size):
         return a.contiguous()
-    return functional.pad(a, (0, padded(width) - width))
+    return functional.pad(a, (0, padded(size) - size))
 
 
-def loadable(gradient: Tensor) -> Tensor:
-    """A gradient as whole vectors; of a sum's, the same everywhere, one row is enough."""
+def loadable(gradient: Tensor, declared: Width) -> Tensor:
+    """A gradient as whole vectors; of a sum's, the same everywhere, one row is enough.
+
+    Args:
+        gradient: Of a state after every step, [T, B, w].
+        declared: The symbolic width of the state.
+    """
     width = gradient.shape[-1]
     if not any(gradient.stride()):
         one = gradient.flatten()[:1] if gradient.numel() else gradient.new_zeros(1)
         return one.expand(padded(width)).contiguous().expand(*gradient.shape[:2], padded(width))
-    if gradient.stride(-1) == 1 and width % 16 == 0:
+    if gradient.stride(-1) == 1 and width == padded(width):
         return gradient
-    return aligned(gradient)
+    return aligned(gradient, declared)
 
 
 def rows_of(a: Tensor, index: int, steps: int, width: int) -> Tensor:

@@ -17,13 +17,8 @@ from throughtime.engine import reference
 from throughtime.engine.dispatch import REFERENCE, Engine, choose
 from throughtime.engine.interleave import strands_of
 from throughtime.engine.job import Inputs, Job, learns, unflatten
-from throughtime.engine.pullback import Linearised, pulled_back, recomputed, recorded
-from throughtime.engine.torch_internals import (
-    dispatch_mode_active,
-    is_batched,
-    keeps_graph,
-    transform_active,
-)
+from throughtime.engine.pullback import GraphNode, Linearised, pulled_back, recomputed, recorded
+from throughtime.engine.torch_internals import dispatch_mode_active, is_batched, transform_active
 
 
 def run(
@@ -78,34 +73,24 @@ def _linearised(engine: Engine, job: Job, *, recompute: bool) -> Linearised:
     return partial(recomputed, engine.sequence, way) if recompute else way
 
 
-class _Sequence(torch.autograd.Function):
-    """A fused engine as one node of the autograd graph."""
+class _Sequence(GraphNode):
+    """A fused engine's node, whose backward may be differentiated again."""
 
     @staticmethod
     def forward(
-        ctx: Any, way: Linearised, job: Job, inputs: Inputs, *flat: Any
+        ctx: Any, way: Linearised, job: Job, inputs: Inputs, *flat: Tensor
     ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)  # a zero gradient [T, B, H] costs time and memory
         ctx.job, ctx.lengths, ctx.reset = job, inputs.lengths, inputs.reset
         ctx.save_for_backward(*flat)
-        outputs, ctx.pull = way(job, inputs, ctx.needs_input_grad[3:])
-        if job.clocks:
-            count = len(job.cell.states)
-            states = enumerate(outputs[1:])
-            ctx.mark_non_differentiable(*[o for i, o in states if i % count in job.clocks])
-        return outputs
+        return GraphNode.forward(ctx, way, job, inputs, *flat)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        flat, wanted = ctx.saved_tensors, ctx.needs_input_grad[3:]
-        if torch.is_grad_enabled() or any(map(is_batched, gradients)):
-            found = _by_reference(ctx, flat, wanted, gradients)
-        else:
-            keep = keeps_graph()
-            found = ctx.pull(gradients, keep)
-            if not keep:
-                ctx.pull = None
-        return (None, None, None, *found)
+        flat = ctx.saved_tensors  # which also notices that one of them was written to
+        if not (torch.is_grad_enabled() or any(map(is_batched, gradients))):
+            return GraphNode.backward(ctx, *gradients)
+        wanted = ctx.needs_input_grad[-len(flat) :]
+        return (None, None, None, *_by_reference(ctx, flat, wanted, gradients))
 
 
 def _by_reference(

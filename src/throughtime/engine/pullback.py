@@ -1,11 +1,13 @@
 """How do gradients come back through a graph that autograd recorded?"""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from throughtime.engine.job import Inputs, Job, unflatten
+from throughtime.engine.torch_internals import keeps_graph
 
 Pull = Callable[[Sequence[Tensor | None], bool], list[Tensor | None]]
 Linearised = Callable[[Job, Inputs, Sequence[bool]], tuple[tuple[Tensor, ...], Pull]]
@@ -46,6 +48,32 @@ def pulled_back(
         )
     )
     return [next(found) if leaf.requires_grad else None for leaf in leaves]
+
+
+class GraphNode(torch.autograd.Function):
+    """A call as one node of autograd's graph."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, way: Linearised, job: Job, inputs: Inputs, *flat: Tensor
+    ) -> tuple[Tensor, ...]:
+        """Run a call; `way` says how, and how gradients come back."""
+        ctx.set_materialize_grads(False)  # a zero gradient [T, B, H] costs time and memory
+        outputs, ctx.pull = way(job, inputs, ctx.needs_input_grad[-len(flat) :])
+        if job.clocks:
+            count = len(job.cell.states)
+            states = enumerate(outputs[1:])
+            ctx.mark_non_differentiable(*[o for i, o in states if i % count in job.clocks])
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
+        """The gradients of the flat inputs."""
+        keep = keeps_graph()
+        found = ctx.pull(gradients, keep)
+        if not keep:
+            ctx.pull = None
+        return (None, None, None, *found)
 
 
 def recorded(

@@ -22,9 +22,7 @@ from throughtime.engine.llvm.workspace import borrow
 __all__ = ["Tape", "addresses", "forward", "input_matrix", "new", "plan_of"]
 
 _FROM_POOL = 4096  # numbers from which memory comes from the pool
-_BY_UNITS_FROM = (
-    256  # units of a row from which threads share them: the weights fill a core's cache
-)
+_BY_UNITS_FROM = 256  # units from which threads share a row: the weights fill a core's cache
 _FEW_ROWS = 4  # rows a thread below which they share units
 _SMALL = 20_000_000  # multiplications a call below which a second thread does not pay
 _SHORT = 200_000  # multiplications a step below which threads would mostly wait for each other
@@ -154,6 +152,7 @@ def forward(tape: Tape, *, save: bool) -> None:
         rows = tape.gates[width].flatten(0, 1)[:, : matrix.shape[0]]
         project(tape.x, matrix, None, rows, team_size())
     chosen.run(where, {})
+    del tape.buffers[WORK]  # packed weights and the like: the next pass has its own
 
 
 def input_matrix(tape: Tape, width: Width) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from throughtime.declare.graph import Width
 from throughtime.engine.llvm.call import Tape, addresses, input_matrix, new, plan_of
-from throughtime.engine.llvm.gemm import product
+from throughtime.engine.llvm.gemm import outer, product
 from throughtime.engine.llvm.layout import padded
 from throughtime.engine.llvm.lowering import Place
 from throughtime.engine.llvm.memory import Span, loadable, rows_of, span
@@ -129,7 +129,8 @@ class _Loop:
 
     def run(self) -> None:
         """Fill in what is open, and go."""
-        tape, buffers = self.tape, self.tape.buffers
+        tape, kept = self.tape, self.tape.buffers
+        tape.buffers = buffers = dict(kept)
         for width, rows in self.adjoints.items():
             buffers["adjoints", width] = rows
         for i, a in self.sums.items():
@@ -145,10 +146,7 @@ class _Loop:
         where = addresses(tape, self.plan)
         self.plan.prepare(where)
         self.plan.run(where, spans)
-        for key in [
-            k for k in buffers if k[0] in {"adjoints", "grad", "grad extra", "running", "outer"}
-        ]:
-            del buffers[key]
+        tape.buffers = kept  # the rest is of this pass alone
 
     def _span(self, place: Place) -> Span:
         """Of running adjoints, and of what comes from outside the recurrence."""
@@ -189,8 +187,8 @@ class _Gathering:
         if self.wanted[0]:
             found.x = self._x()
         for slot, want in zip(self.program.rows_of_slots, self.wanted[1:], strict=True):
-            used = slot is not None and want and self.tape.steps
-            found.weights.append(self._slot(slot) if used and slot else None)
+            used = slot is not None and want and self.tape.steps > 0
+            found.weights.append(self._slot(slot) if slot is not None and used else None)
         once = self.program.graphs.once
         for i, a in self.loop.sums.items():
             found.once[i] = a.sum(0)[: job.sizes.of(once[i].width)]
@@ -244,7 +242,7 @@ class _Gathering:
         count = rows.gates * self.layout.apart(rows.width)
         out = new((count, rows.columns), self.loop.dtype)
         a = self._adjoints(rows.width, rows.start, count)
-        return torch.mm(a.t(), self._matrix(rows), out=out)
+        return outer(a, self._matrix(rows), out)
 
     def _summed(self, rows: Rows) -> Tensor:
         """The gradient of biases: both of torch's have the same one."""

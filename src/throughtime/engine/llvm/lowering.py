@@ -44,7 +44,7 @@ class StepGraphs:
 
     Attributes:
         forward: The next states.
-        saved: What the backward pass needs besides states, and what products read.
+        saved: What the backward pass needs besides states.
         backward: The adjoints of gates, past states, per-unit values and extras.
         once: The nodes computed before the call, from params alone; ("once", i) is the i-th.
     """

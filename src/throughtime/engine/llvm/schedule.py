@@ -72,24 +72,28 @@ class Schedule:
     Attributes:
         stages: In order.
         places: Where values that were carried, read or summed are found, by node.
-        widths: The width of each of these places.
         loads, stores: The last level at which a place is loaded, or stored.
         reads: Where each matrix finds what it reads, by gate and number of the read.
+        reading: Where the values lie that are stored for products alone.
     """
 
     stages: tuple[Stage, ...]
     places: dict[Node, Place]
-    widths: dict[Place, Width]
     loads: dict[Place, int]
     stores: dict[Place, int]
     reads: dict[tuple[str, int], Place]
     reading: dict[Node, Place]
 
     def read_place(self, arg: Node, matrix: Matrix) -> Place:
-        """Where a product finds what a matrix reads: for an adjoint, at its gate."""
-        if matrix[2]:
-            return ("adjoint", matrix[0])
-        return arg.data if _stays(arg) else self.reading[arg]
+        """Where a product finds what a matrix reads."""
+        return _read_place(arg, matrix, self.reading)
+
+
+def _read_place(arg: Node, matrix: Matrix, reading: Mapping[Node, Place]) -> Place:
+    """Where a matrix reads: an adjoint at its gate, a leaf where it lies, others as stored."""
+    if matrix[2]:
+        return ("adjoint", matrix[0])
+    return arg.data if _stays(arg) else reading[arg]
 
 
 def scheduled(roots: Sequence[Root], rank: Mapping[str, int]) -> Schedule:
@@ -162,16 +166,14 @@ class _Scheduler:
                 found.append(self._stage((level, 1)))
             stages += found
         stages.reverse()
-        widths = {p: n.width for n, p in self.places.items()}
         reads = {
             (m[0], m[1]): self.read_place(a, m)
             for stage in stages
             for n in stage.products
             for a, m in zip(n.args, n.data, strict=True)
         }
-        return Schedule(
-            tuple(stages), self.places, widths, self.loads, self.stores, reads, self.reading
-        )
+        stores, loads = self.stores, self.loads
+        return Schedule(tuple(stages), self.places, loads, stores, reads, self.reading)
 
     def _stage(self, key: tuple[int, Width]) -> Stage:
         level, width = key
@@ -247,10 +249,8 @@ class _Scheduler:
                     self._keep(Root(arg, place, arg.width))
 
     def read_place(self, arg: Node, matrix: Matrix) -> Place:
-        """Where a product reads: for an adjoint, that of its gate."""
-        if matrix[2]:
-            return ("adjoint", matrix[0])
-        return arg.data if _stays(arg) else self.reading[arg]
+        """Where a product reads."""
+        return _read_place(arg, matrix, self.reading)
 
     def _order(self, n: Node) -> tuple[object, ...]:
         reads = [self.read_place(a, m) for a, m in zip(n.args, n.data, strict=True)]

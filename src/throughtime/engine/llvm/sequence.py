@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from throughtime.declare.graph import Node
 from throughtime.engine.evaluate import evaluate
-from throughtime.engine.job import Inputs, Job, by_gate, fresh_states, unflatten
+from throughtime.engine.job import Inputs, Job, by_gate, fresh_states, learns, unflatten
 from throughtime.engine.llvm.call import Tape, forward
 from throughtime.engine.llvm.gradients import backward
 from throughtime.engine.llvm.lowering import Variant
@@ -23,8 +23,7 @@ from throughtime.engine.llvm.masks import (
     without_padding,
 )
 from throughtime.engine.llvm.program import program_of
-from throughtime.engine.pullback import Pull, pulled_back, recorded
-from throughtime.engine.torch_internals import keeps_graph
+from throughtime.engine.pullback import GraphNode, Pull, pulled_back, recorded
 
 __all__ = ["linearised", "refusal", "sequence"]
 
@@ -52,8 +51,8 @@ def sequence(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     if _turns(job, inputs):
         return _in_order_of_steps(job, inputs)
     flat = inputs.flat()
-    if torch.is_grad_enabled() and any(t.requires_grad for t in flat):
-        return _Sequence.apply(job, inputs.lengths, inputs.reset, *flat)
+    if torch.is_grad_enabled() and learns(flat):
+        return GraphNode.apply(linearised, job, inputs, *flat)
     return linearised(job, inputs, [False] * len(flat))[0]
 
 
@@ -85,30 +84,6 @@ def _in_order_of_steps(job: Job, inputs: Inputs) -> tuple[Tensor, ...]:
     out, *rest = sequence(job.memo["llvm forwards"], given)
     count = len(job.cell.states)
     return (turned(out), *rest[:count], *map(turned, rest[count:]))
-
-
-class _Sequence(torch.autograd.Function):
-    """A call as one node of a graph, where no front door has made it one."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, job: Job, lengths: Tensor | None, reset: Tensor | None, *flat: Tensor
-    ) -> tuple[Tensor, ...]:
-        ctx.set_materialize_grads(False)
-        inputs = unflatten(job, flat, lengths, reset)
-        outputs, ctx.pull = linearised(job, inputs, ctx.needs_input_grad[3:])
-        states = [s.clock for s in job.cell.states] * (2 if job.all_states else 1)
-        pairs = zip(outputs[1:], states, strict=True)
-        ctx.mark_non_differentiable(*[output for output, clock in pairs if clock])
-        return outputs
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Any, ...]:
-        keep = keeps_graph()
-        found = ctx.pull(gradients, keep)
-        if not keep:
-            ctx.pull = None
-        return (None, None, None, *found)
 
 
 def linearised(job: Job, inputs: Inputs, wanted: Sequence[bool]) -> tuple[tuple[Tensor, ...], Pull]:

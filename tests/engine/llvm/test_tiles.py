@@ -10,19 +10,10 @@ import pytest
 from throughtime.engine.llvm.ir import Lanes
 from throughtime.engine.llvm.jit import assembly, compiled
 from throughtime.engine.llvm.machine import GENERIC, machine
-from throughtime.engine.llvm.tiles import (
-    Shape,
-    dispatch_text,
-    shape,
-    streams,
-    take_text,
-    tile_text,
-    wide_text,
-)
+from throughtime.engine.llvm.tiles import Shape, dispatch_text, shape, tile_text
 
 PAD = 5
 GIVEN = "ptr %a, i64 %lda, ptr %b, i64 %k, ptr %out, i64 %ldo, i1 %more"
-WIDE = GIVEN.replace("i64 %k", "i64 %k, i64 %bstride")
 KINDS: dict[str, type] = {"ptr": ctypes.c_void_p, "i64": ctypes.c_int64, "i1": ctypes.c_bool}
 DEPTHS = (0, 1, 3, 4, 5, 8, 67)
 
@@ -95,29 +86,6 @@ def test_two_halves_of_the_sum_equal_the_whole():
     np.testing.assert_array_equal(rest, whole)
 
 
-@pytest.mark.parametrize(("rows", "vectors", "count"), [(1, 2, 4), (2, 2, 2), (1, 3, 3), (3, 1, 2)])
-@pytest.mark.parametrize("more", [False, True])
-def test_wide_equals_a_tile_a_panel(rows, vectors, count, more):
-    lanes, width = host("float"), vectors * host("float").count
-    text, name = wide_text(lanes, rows, vectors, count), f"wide_{rows}x{vectors}x{count}"
-    call = function(text, name, WIDE)
-    for k in DEPTHS:
-        a, _, out = numbers(lanes, rows, k, count * width)
-        panels = np.random.default_rng(1).standard_normal((count, k + 2, width)).astype("f")
-        got = out.copy()
-        call(
-            *(a.ctypes.data, a.shape[1], panels.ctypes.data, k, (k + 2) * width),
-            *(got.ctypes.data, got.shape[1], more),
-        )
-        one = tile(lanes, rows, vectors)
-        parts = [
-            one(a, panels[s, :k], np.ascontiguousarray(out[:, s * width : (s + 1) * width]), more)
-            for s in range(count)
-        ]
-        np.testing.assert_array_equal(got[:, : count * width], np.concatenate(parts, 1))
-        np.testing.assert_array_equal(got[:, count * width :], out[:, count * width :])
-
-
 def test_dispatch_takes_any_number_of_rows():
     lanes, size = host("float"), Shape(vectors=2, rows=5)
     call = function(dispatch_text(lanes, size), "tile2", GIVEN + ", i64 %rows")
@@ -131,27 +99,6 @@ def test_dispatch_takes_any_number_of_rows():
         want = a[:rows, :9] @ b
         np.testing.assert_allclose(got[:rows, :-PAD], want, rtol=1e-4, atol=1e-5)
         np.testing.assert_array_equal(got[rows:], out[rows:])
-
-
-@pytest.mark.parametrize("most", [1, 4, 6, 8])
-def test_blocks_are_few_and_balanced(most):
-    text = take_text(most) + (
-        "define i64 @door(i64 %left) {\n"
-        f"  %n = call i64 @take{most}(i64 %left)\n  ret i64 %n\n}}\n"
-    )
-    take = ctypes.CFUNCTYPE(ctypes.c_int64, ctypes.c_int64)(
-        compiled(text, machine()).address("door")
-    )
-    assert take(0) == 0
-    for rows in range(1, 50):
-        blocks, left = [], rows
-        while left:
-            blocks.append(take(left))
-            left -= blocks[-1]
-            assert 0 < blocks[-1] <= most
-        assert len(blocks) == -(-rows // most)
-        assert blocks[0] - blocks[-1] <= 1
-        assert blocks == sorted(blocks, reverse=True)
 
 
 @pytest.mark.parametrize(
@@ -180,12 +127,6 @@ def test_a_shape_divides_its_panel(groups):
     assert 2 * twice.rows * twice.vectors < 16
 
 
-def test_few_rows_take_several_panels():
-    size = Shape(vectors=2, rows=6)
-    assert [streams(size, rows) for rows in range(1, 7)] == [4, 2, 2, 1, 1, 1]
-    assert streams(Shape(vectors=7, rows=1), 1) == 1
-
-
 @pytest.mark.parametrize("name", ["avx2", "avx512", "neon"])
 @pytest.mark.parametrize("groups", range(1, 9))
 def test_no_tile_runs_out_of_registers(name, groups):
@@ -194,11 +135,8 @@ def test_no_tile_runs_out_of_registers(name, groups):
     lanes = made.lanes("float")
     size = shape(made.bits, made.registers, groups, lanes)
     for rows in range(1, size.rows + 1):
-        wide = streams(size, rows)
-        texts = [tile_text(lanes, rows, size.vectors)]
-        texts += [wide_text(lanes, rows, size.vectors, wide)] if wide > 1 else []
-        for text in texts:
-            words = assembly(text.replace("internal ", ""), made)
-            assert "fma" in words or "fmla" in words
-            assert not re.search(r"[xyz]mm\d+, -?\d*\(%rsp\)|\bq\d+, (q\d+, )?\[sp", words)
-            assert not re.search(r"vmovap[sd]\s+%([xyz])mm\d+, %\1mm", words)
+        text = tile_text(lanes, rows, size.vectors)
+        words = assembly(text.replace("internal ", ""), made)
+        assert "fma" in words or "fmla" in words
+        assert not re.search(r"[xyz]mm\d+, -?\d*\(%rsp\)|\bq\d+, (q\d+, )?\[sp", words)
+        assert not re.search(r"vmovap[sd]\s+%([xyz])mm\d+, %\1mm", words)

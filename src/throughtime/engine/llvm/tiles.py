@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from throughtime.engine.llvm.ir import Code, Lanes
 
-__all__ = ["Shape", "dispatch_text", "shape", "streams", "take_text", "tile_text", "wide_text"]
+__all__ = ["Shape", "dispatch_text", "shape", "tile_text"]
 
 _UNROLL = 4
 _AHEAD = 1024  # bytes of b to ask for in advance; without, a panel from afar costs a tenth more
@@ -73,20 +73,6 @@ def _cost(size: Shape) -> float:
     return max(0.5, loads, _SUMS / (2 * sums)) + 0.25 / size.rows + 0.7 / sums
 
 
-def streams(size: Shape, rows: int) -> int:
-    """How many neighbouring panels a call of few rows takes so that it is not held up by latency.
-
-    Args:
-        size: The shape of a full tile.
-        rows: How many rows there are.
-
-    Returns:
-        1 where the tile alone has sums enough; else what `wide_text` is to be built for.
-    """
-    full = size.rows * size.vectors
-    return max(1, min(full // (rows * size.vectors), -(-_SUMS // (rows * size.vectors))))
-
-
 def tile_text(lanes: Lanes, rows: int, vectors: int) -> str:
     """The function `@tile_{rows}x{vectors}`, which computes one block.
 
@@ -103,30 +89,7 @@ def tile_text(lanes: Lanes, rows: int, vectors: int) -> str:
         The text of the function.
     """
     head = f"@tile_{rows}x{vectors}(ptr %a, i64 %lda, ptr %b, i64 %k, ptr %out, i64 %ldo, i1 %more)"
-    return _Block(Code(lanes), rows, vectors, 1).text(head)
-
-
-def wide_text(lanes: Lanes, rows: int, vectors: int, streams: int) -> str:
-    """The function `@wide_{rows}x{vectors}x{streams}`: few rows, several panels at once.
-
-    `void (ptr a, i64 lda, ptr b, i64 k, i64 bstride, ptr out, i64 ldo, i1 more)`: the same as one
-    tile for each panel at b + s * bstride, whose columns go to out + s * vectors * lanes. One or
-    two rows of one panel are too few sums to hide how long each multiplication takes.
-
-    Args:
-        lanes: The vector type.
-        rows: How many rows the block has.
-        vectors: How many vectors of columns a panel has.
-        streams: How many panels.
-
-    Returns:
-        The text of the function.
-    """
-    head = (
-        f"@wide_{rows}x{vectors}x{streams}(ptr %a, i64 %lda, ptr %b, i64 %k, i64 %bstride, "
-        "ptr %out, i64 %ldo, i1 %more)"
-    )
-    return _Block(Code(lanes), rows, vectors, streams).text(head)
+    return _Block(Code(lanes), rows, vectors).text(head)
 
 
 def dispatch_text(lanes: Lanes, shape: Shape) -> str:
@@ -154,30 +117,6 @@ def dispatch_text(lanes: Lanes, shape: Shape) -> str:
     return "".join(tile_text(lanes, m, shape.vectors) for m in sizes) + "\n".join(lines)
 
 
-def take_text(most: int) -> str:
-    """The function `@take{most}`: how many of the rows that are left the next block takes.
-
-    `i64 (i64 left)`: as few blocks of at most `most` rows as can be, of nearly equal size, the
-    larger ones first: 16 rows are 6, 5 and 5, for a block of 1 row would cost as much as one of 4.
-
-    Args:
-        most: The largest block.
-
-    Returns:
-        The text of the function.
-    """
-    return f"""define internal i64 @take{most}(i64 %left) nounwind {{
-  %up = add i64 %left, {most - 1}
-  %blocks = udiv i64 %up, {most}
-  %some = call i64 @llvm.umax.i64(i64 %blocks, i64 1)
-  %less = sub i64 %some, 1
-  %sum = add i64 %left, %less
-  %take = udiv i64 %sum, %some
-  ret i64 %take
-}}
-"""
-
-
 @dataclass
 class _Block:
     """The writer of one function: sums in registers, k unrolled, loops with their test below.
@@ -187,22 +126,18 @@ class _Block:
         rows: How many rows the block has.
         vectors: How many vectors of columns a panel has.
         a: The address of each row.
-        b: The address of each panel.
     """
 
     code: Code
     rows: int
     vectors: int
-    streams: int
     a: list[str] = field(default_factory=list)
-    b: list[str] = field(default_factory=list)
 
     def text(self, head: str) -> str:
         """The whole function."""
         code = self.code
         code.label("entry")
         self.a = self._spaced("%a", "%lda", self.rows)
-        self.b = self._spaced("%b", "%bstride", self.streams)
         cells = self._cells(self._spaced("%out", "%ldo", self.rows))
         sums = self._start(cells)
         whole = code.let(f"and i64 %k, {-_UNROLL}")
@@ -221,7 +156,7 @@ class _Block:
     def _cells(self, rows: Sequence[str]) -> list[str]:
         """The address of each vector of the result."""
         count = self.code.lanes.count
-        columns = range(0, self.streams * self.vectors * count, count)
+        columns = range(0, self.vectors * count, count)
         return [self.code.at(row, str(c)) for row in rows for c in columns]
 
     def _start(self, cells: Sequence[str]) -> list[str]:
@@ -268,11 +203,10 @@ class _Block:
         if step == 1 or not lines:
             return
         here = code.let(f"mul i64 {base}, {turn}")
-        for b in self.b:
-            for n in lines:
-                far = code.let(f"add i64 {here}, {n + _AHEAD}")
-                place = code.let(f"getelementptr i8, ptr {b}, i64 {far}")
-                code.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
+        for n in lines:
+            far = code.let(f"add i64 {here}, {n + _AHEAD}")
+            place = code.let(f"getelementptr i8, ptr %b, i64 {far}")
+            code.do(f"call void @llvm.prefetch.p0(ptr {place}, i32 0, i32 3, i32 1)")
 
     def _turn(self, k: str, sums: Sequence[str]) -> list[str]:
         """The sums after one more k.
@@ -282,8 +216,8 @@ class _Block:
         """
         code, count = self.code, self.code.lanes.count
         offset = code.let(f"mul i64 {k}, {self.vectors * count}")
-        panels = [code.at(b, offset) for b in self.b]
-        columns = [code.at(p, str(v * count)) for p in panels for v in range(self.vectors)]
+        panel = code.at("%b", offset)
+        columns = [code.at(panel, str(v * count)) for v in range(self.vectors)]
         rows = [code.at(a, k) for a in self.a]
         out, spread_held = list(sums), len(rows) < len(columns)
         held = [code.spread(r) for r in rows] if spread_held else [code.load(c) for c in columns]

@@ -150,7 +150,7 @@ def forward(tape: Tape, *, save: bool) -> None:
     for width in program.inputs.widths:
         matrix = input_matrix(tape, width)
         rows = tape.gates[width].flatten(0, 1)[:, : matrix.shape[0]]
-        project(tape.x, matrix, None, rows, team_size())
+        project(tape.x, matrix, rows, team_size())
     chosen.run(where, {})
     del tape.buffers[WORK]  # packed weights and the like: the next pass has its own
 

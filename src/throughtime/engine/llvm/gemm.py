@@ -22,21 +22,8 @@ from throughtime.engine.llvm.workspace import borrow
 
 __all__ = ["outer", "product", "project", "rows_text"]
 
-_ARGUMENTS: Final = (
-    "a",
-    "lda",
-    "w",
-    "along",
-    "across",
-    "k",
-    "out",
-    "ldo",
-    "n",
-    "m",
-    "bias",
-    "pack",
-)
-_POINTERS: Final = ("a", "w", "out", "bias", "pack")
+_ARGUMENTS: Final = ("a", "lda", "w", "along", "across", "k", "out", "ldo", "n", "m", "pack")
+_POINTERS: Final = ("a", "w", "out", "pack")
 _REAL: dict[torch.dtype, Literal["float", "double"]] = {
     torch.float32: "float",
     torch.float64: "double",
@@ -47,14 +34,13 @@ _ROWS = 256  # for each thread, below which packing costs more than it saves
 _GROUPS = 4  # tiles that share a panel while it is in the nearest cache
 
 
-def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, threads: int) -> Tensor:
-    """The product x weight^T + bias, for all rows of x. No gradient is recorded.
+def project(x: Tensor, weight: Tensor, out: Tensor, threads: int) -> Tensor:
+    """The product x weight^T, for all rows of x. No gradient is recorded.
 
     Args:
         x: The rows; any distance between them, numbers within a row side by side, as in all of
             these tensors.
         weight: One row for each output.
-        bias: One number for each output, or none.
         out: Receives the result.
         threads: How many threads may work.
 
@@ -62,14 +48,12 @@ def project(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor, threads
         `out`.
 
     Shape:
-        x [N, I], weight [M, I], bias [M], out [N, M]
+        x [N, I], weight [M, I], out [N, M]
     """
     if _own(x.shape[0], weight, (1, 0), threads):
-        _run(x, weight, (weight.stride(0), 1), bias, out, threads)
+        _run(x, weight, (weight.stride(0), 1), out, threads)
         return out
-    if bias is None:
-        return torch.mm(x, weight.t(), out=out)
-    return torch.addmm(bias, x, weight.t(), out=out)
+    return torch.mm(x, weight.t(), out=out)
 
 
 def product(a: Tensor, weight: Tensor, out: Tensor, threads: int) -> Tensor:
@@ -88,7 +72,7 @@ def product(a: Tensor, weight: Tensor, out: Tensor, threads: int) -> Tensor:
         a [N, M], weight [M, I], out [N, I]
     """
     if _own(a.shape[0], weight, (1, 1), threads):
-        _run(a, weight, (1, weight.stride(0)), None, out, threads)
+        _run(a, weight, (1, weight.stride(0)), out, threads)
         return out
     return torch.mm(a, weight, out=out)
 
@@ -117,9 +101,9 @@ def outer(a: Tensor, x: Tensor, out: Tensor) -> Tensor:
 def rows_text(lanes: Lanes, size: Shape) -> str:
     """The kernel `@rows`: packs weights and multiplies rows with them.
 
-    Its arguments are `a, lda, w, along, across, k, out, ldo, n, m, bias, pack`: out[r, c] = bias[c]
-    + sum over i < k of a[r * lda + i] w[c * along + i * across], for n rows and m columns, which
-    must be a multiple of a panel's width. `bias` may be null; `pack` holds k * m numbers a thread.
+    Its arguments are `a, lda, w, along, across, k, out, ldo, n, m, pack`: out[r, c] = sum over
+    i < k of a[r * lda + i] w[c * along + i * across], for n rows and m columns, which must be a
+    multiple of a panel's width. `pack` holds k * m numbers a thread.
 
     Args:
         lanes: The vector type.
@@ -163,20 +147,13 @@ def _kernel(dtype: torch.dtype, machine: Machine) -> int:
     return compiled(rows_text(*_tile(dtype, machine)), machine).address("rows")
 
 
-def _run(
-    a: Tensor,
-    weight: Tensor,
-    strides: tuple[int, int],
-    bias: Tensor | None,
-    out: Tensor,
-    threads: int,
-) -> None:
+def _run(a: Tensor, weight: Tensor, strides: tuple[int, int], out: Tensor, threads: int) -> None:
     """Run the kernel; strides lead from one column of the result, or from one k, to the next."""
     n, k = a.shape
     pack = borrow(threads * weight.numel(), a.dtype)
     numbers = (
         *(a.data_ptr(), a.stride(0), weight.data_ptr(), *strides, k, out.data_ptr()),
-        *(out.stride(0), n, out.shape[1], 0 if bias is None else bias.data_ptr(), pack.data_ptr()),
+        *(out.stride(0), n, out.shape[1], pack.data_ptr()),
     )
     arguments = (ctypes.c_int64 * len(numbers))(*numbers)
     launch(_kernel(a.dtype, machine()), ctypes.addressof(arguments), threads)
@@ -189,7 +166,6 @@ class _Rows:
         self.code = Code(lanes)
         self.size = size
         self.width = size.vectors * lanes.count
-        self.places = range(0, self.width, lanes.count)
         self.given: dict[str, str] = {}
 
     def text(self) -> str:
@@ -217,7 +193,6 @@ class _Rows:
             given[name] = code.let(f"load {kind}, ptr {place}")
         given["panels"] = code.let(f"sdiv i64 {given['m']}, {self.width}")
         given["panel"] = code.let(f"mul i64 {given['k']}, {self.width}")
-        given["biased"] = code.let(f"icmp ne ptr {given['bias']}, null")
         weights = code.let(f"mul i64 {given['panel']}, {given['panels']}")
         mine = code.let(f"mul i64 {weights}, %thread")
         given["pack"] = code.at(given["pack"], mine)
@@ -260,18 +235,8 @@ class _Rows:
             rows = self._least(code.let(f"sub i64 {last}, {row}"), most)
             a = self._moved(given["a"], row, given["lda"])
             out = code.at(self._moved(given["out"], row, given["ldo"]), column)
-            wanted = code.let(f"select i1 {given['biased']}, i64 {rows}, i64 0")
-            with code.count(wanted) as r:
-                self._copy(code.at(given["bias"], column), self._moved(out, r, given["ldo"]))
             code.do(
                 f"call void @tile{self.size.vectors}(ptr {a}, i64 {given['lda']}, ptr {b}, "
-                f"i64 {given['k']}, ptr {out}, i64 {given['ldo']}, i1 {given['biased']}, "
+                f"i64 {given['k']}, ptr {out}, i64 {given['ldo']}, i1 false, "
                 f"i64 {rows})"
-            )
-
-    def _copy(self, source: str, target: str) -> None:
-        """Copy as many numbers as a panel is wide."""
-        for place in map(str, self.places):
-            self.code.store(
-                self.code.load(self.code.at(source, place)), self.code.at(target, place)
             )

@@ -50,20 +50,21 @@ def poisoned_memory():
     torch.use_deterministic_algorithms(mode=False)
 
 
-@pytest.fixture(autouse=True)
-def quick_kernels(request, monkeypatch):
-    """Kernels that are not what a test is about are built with as little effort as can be."""
-    if "llvm" not in request.node.path.parts:
-        monkeypatch.setattr(jit, "_EFFORT", 0)
+@pytest.fixture(autouse=True, scope="module")
+def engines(request):
+    """Outside tests/engine/llvm kernels are built with little effort; in some folders, none is.
 
-
-@pytest.fixture(autouse=True)
-def without_fused(request, monkeypatch):
-    """Where kernels are not the subject, none is built unless it is asked for by name."""
-    if WITHOUT_FUSED & set(request.node.path.parts):
-        others = (dispatch.VENDOR, dispatch.REFERENCE)
-        monkeypatch.setattr(dispatch, "fastest_first", lambda *_: others)
-        monkeypatch.setattr(check, "ENGINES", others)
+    For a module, not a test: what its other fixtures compute must come from the same engines.
+    """
+    folders = set(request.node.path.parts)
+    with pytest.MonkeyPatch.context() as patch:
+        if "llvm" not in folders:
+            patch.setattr(jit, "_EFFORT", 0)
+        if WITHOUT_FUSED & folders:
+            others = (dispatch.VENDOR, dispatch.REFERENCE)
+            patch.setattr(dispatch, "fastest_first", lambda *_: others)
+            patch.setattr(check, "ENGINES", others)
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -24,6 +24,7 @@ from throughtime.cli.diagnose import Diagnose
 from throughtime.cli.doctor import Doctor
 from throughtime.cli.evaluate import Evaluate
 from throughtime.cli.generate import Generate
+from throughtime.cli.reproduce import Reproduce
 from throughtime.cli.tasks import Tasks
 from throughtime.cli.train import Train
 from throughtime.errors import ThroughtimeError
@@ -37,6 +38,7 @@ _VERBS: dict[str, Callable[..., Command]] = {
     "diagnose": Diagnose,
     "cure": Cure,
     "compare": Compare,
+    "reproduce": Reproduce,
     "tasks": Tasks,
     "demo": Demo,
     "bench": bench,

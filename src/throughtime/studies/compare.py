@@ -4,8 +4,6 @@ import hashlib
 import json
 import math
 import re
-import shlex
-import sys
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -29,10 +27,10 @@ from throughtime.studies.config import CompareConfig
 from throughtime.studies.pace import updates_for_all
 from throughtime.studies.processes import Command, cores, run_all
 from throughtime.studies.summary import Row, summaries
+from throughtime.studies.training_run import last_words, printed, train_command
 from throughtime.studies.variants import Variant, read_variants
 from throughtime.tasks.task import Task
 from throughtime.train.config import parse_duration
-from throughtime.train.explicit import explicit_command
 from throughtime.train.runlock import RunLock
 
 __all__ = ["compare", "draw"]
@@ -190,41 +188,21 @@ def _run_missing(
 
 
 def _command(run: Planned) -> Command:
-    """The public command that trains it, or goes on with it."""
-    words = [sys.executable, "-m", "throughtime", "train", "--json"]
-    if RunFolder(run.folder).config.exists():
-        words += ["--resume", str(run.folder)]
-    else:
-        flags = shlex.split(" ".join(explicit_command(run.config)))[2:]
-        words += [*flags, "--out", str(run.folder)]
-    return Command(
-        run.name, tuple(words), run.folder.with_suffix(".json"), run.folder.with_suffix(".log")
-    )
+    return train_command(run.name, run.config, run.folder)
 
 
 def _finished(run: Planned) -> Row | None:
     """The row of a run that came to its end earlier."""
-    found = _printed(run)
+    found = printed(run.folder.with_suffix(".json"))
     return None if found is None or found["ending"] == "interrupted" else _scored(run, found)
-
-
-def _printed(run: Planned) -> dict[str, Any] | None:
-    """The object that the run printed, if it did."""
-    try:
-        found = json.loads(run.folder.with_suffix(".json").read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if isinstance(found, dict) else None
 
 
 def _row(run: Planned, status: int) -> Row:
     """What came of a process."""
-    found = _printed(run)
+    found = printed(run.folder.with_suffix(".json"))
     if found is not None:
         return _scored(run, found)
-    log = run.folder.with_suffix(".log")
-    said = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    reason = said[-1] if said else f"exit status {status}"
+    reason = last_words(_command(run), status)
     return Row(
         run.variant.text,
         run.task.length,

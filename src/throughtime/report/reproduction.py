@@ -1,0 +1,100 @@
+"""Does the measured horizon agree with who solves what? All tables' runs in one picture."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from throughtime.report.pictures_style import COLOURS, GREY, INK, MARKERS
+from throughtime.report.svg_file import svg_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["Reach", "draw_reaches", "reaches", "reaches_svg"]
+
+SIZE = (7.5, 5.4)  # inches
+_APART = 0.035  # of the lag, between runs that would hide each other
+
+
+class Reach(NamedTuple):
+    """How far back a trained network learns, and how far it must.
+
+    Attributes:
+        table: To which it belongs.
+        arm: What was trained.
+        needs_lag: Steps that the task needs.
+        horizon_steps: Steps that the error reaches back.
+        is_beyond: Whether the horizon is as far as there are steps.
+        is_solved: Whether it met the task's criterion.
+    """
+
+    table: str
+    arm: str
+    needs_lag: int
+    horizon_steps: int
+    is_beyond: bool
+    is_solved: bool
+
+    @property
+    def is_far_enough(self) -> bool:
+        """Whether the error reaches over the lag that is needed."""
+        return self.is_beyond or self.horizon_steps >= self.needs_lag
+
+
+def reaches(results: Sequence[Mapping[str, Any]]) -> list[Reach]:
+    """Every run that was diagnosed, of a task with a lag that it needs and a criterion."""
+    return [
+        Reach(
+            result["name"],
+            run["arm"],
+            run["memory"]["needs_lag"],
+            run["memory"]["horizon_steps"],
+            run["memory"]["is_horizon_beyond"],
+            run["values"]["solved"] == 1.0,
+        )
+        for result in results
+        for run in result["runs"]
+        if run.get("memory", {}).get("needs_lag") and "solved" in run["values"]
+    ]
+
+
+def reaches_svg(found: Sequence[Reach]) -> bytes:
+    """The picture, the same bytes for the same runs."""
+    return svg_file(lambda figure: draw_reaches(figure, found), SIZE)
+
+
+def draw_reaches(figure: "Figure", found: Sequence[Reach]) -> None:
+    """Draw horizons against lags into an empty figure of `SIZE`."""
+    axes = figure.subplots()
+    _draw_diagonal(axes, found)
+    tables = list(dict.fromkeys(reach.table for reach in found))
+    for place, table in enumerate(tables):
+        _draw_table(axes, [r for r in found if r.table == table], place)
+    axes.set(
+        xscale="log", yscale="log", xlabel="lag that the task needs, in steps",
+        ylabel="measured memory horizon, in steps",
+    )  # fmt: skip
+    for filled, label in ((True, "solved"), (False, "not solved")):
+        axes.plot([], [], "o", color=INK, markerfacecolor=INK if filled else "white", label=label)
+    axes.set_title("Who learns far enough, and who solves the task")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+
+
+def _draw_diagonal(axes: "Axes", found: Sequence[Reach]) -> None:
+    ends = [min(r.needs_lag for r in found) / 1.5, max(r.needs_lag for r in found) * 1.5]
+    axes.plot(ends, ends, color=GREY, linewidth=1)
+    axes.annotate("horizon = lag", (ends[1], ends[1]), color=GREY, ha="right", va="bottom")
+    axes.fill_between(ends, ends, 1, color=GREY, alpha=0.08, linewidth=0)
+
+
+def _draw_table(axes: "Axes", found: Sequence[Reach], place: int) -> None:
+    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
+    seen: dict[int, int] = {}
+    for reach in found:
+        nth = seen[reach.needs_lag] = seen.get(reach.needs_lag, -1) + 1
+        shifted = reach.needs_lag * (1 + _APART * ((nth + 1) // 2) * (-1) ** nth)
+        axes.plot(
+            [shifted], [max(1, reach.horizon_steps)], marker, color=colour, markersize=6,
+            markerfacecolor=colour if reach.is_solved else "white",
+        )  # fmt: skip
+    axes.plot([], [], marker, color=colour, label=found[0].table)

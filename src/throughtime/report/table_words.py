@@ -1,0 +1,30 @@
+"""How are the numbers of a table written for people?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+__all__ = ["horizon_text", "interval_text", "number_text", "paper_text"]
+
+
+def horizon_text(row: Mapping[str, Any]) -> str:
+    """The memory horizon in steps, with a sign where it is as far as there are steps."""
+    if row.get("horizon_steps") is None:
+        return ""
+    return f"{'≥ ' if row['is_horizon_beyond'] else ''}{row['horizon_steps']:,}"
+
+
+def number_text(value: float | None) -> str:
+    """A number with four figures; nothing for none."""
+    return "" if value is None else f"{value:.4g}"
+
+
+def interval_text(row: Mapping[str, Any]) -> str:
+    """The 95 % interval of a row's mean; nothing where there is none."""
+    if row["low"] is None or row["high"] is None:
+        return ""
+    return f"{row['low']:.3g} to {row['high']:.3g}"
+
+
+def paper_text(value: float | str | None) -> str:
+    """What the paper has, as it has it."""
+    return "" if value is None else str(value)

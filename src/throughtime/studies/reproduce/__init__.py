@@ -1,0 +1,1 @@
+"""Published tables, each from one command: what is trained, and what the paper has for it."""

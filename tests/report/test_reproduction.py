@@ -1,0 +1,89 @@
+"""Does the page of all tables say what their results say?"""
+
+import pytest
+
+from throughtime.report.reproduction import Reach, reaches, reaches_svg
+from throughtime.report.reproduction_page import reproduction_page
+from throughtime.report.table_words import horizon_text, interval_text, number_text, paper_text
+
+
+def run(arm, needs, horizon, solved, *, beyond=False, seed=0, ending="finished"):
+    memory = {"needs_lag": needs, "horizon_steps": horizon, "is_horizon_beyond": beyond}
+    return {
+        "arm": arm, "seed": seed, "ending": ending, "values": {"solved": float(solved)},
+        "memory": {} if horizon is None else memory,
+    }  # fmt: skip
+
+
+def row(name, **options):
+    return {
+        "name": name, "paper": 0.5, "paper_at": "", "ours": 0.25, "low": 0.125, "high": 0.375,
+        "unit": "nats", "runs": 3, "verdict": "met", "horizon_steps": 9,
+        "is_horizon_beyond": False, **options,
+    }  # fmt: skip
+
+
+def result(name, runs, rows, planned=None):
+    return {
+        "name": name, "claim": "It works.", "source": "A paper", "chosen": "By hand.",
+        "runs": runs, "rows": rows, "planned_runs": planned or len(runs),
+        "environment": {"cpu": "a processor", "cpu_count": 2, "torch": {"version": "2.13"}},
+    }  # fmt: skip
+
+
+COPY = result(
+    "copy",
+    [run("gru", 20, 30, True), run("rnn", 20, 5, False), run("lstm", 20, 10, True)],
+    [row("gru"), row("rnn", verdict="not met", low=None, paper="stays", horizon_steps=None)],
+    planned=4,
+)
+TEXT = result("text", [run("lstm", None, 12, False, ending="diverged")], [row("lstm", paper=None)])
+
+
+def test_runs_with_a_needed_lag_are_drawn():
+    found = reaches([COPY, TEXT])
+    assert found[0] == Reach("copy", "gru", 20, 30, False, True)
+    assert [r.arm for r in found] == ["gru", "rnn", "lstm"]
+    assert [r.is_far_enough for r in found] == [True, False, False]
+    assert Reach("t", "a", 20, 15, True, False).is_far_enough  # as far as there are steps
+
+
+def test_the_picture_is_the_same_for_the_same_runs():
+    pytest.importorskip("matplotlib")
+    found = reaches([COPY])
+    assert reaches_svg(found) == reaches_svg(found)
+    assert reaches_svg(found) != reaches_svg(found[:2])
+
+
+def test_the_page_counts_who_reaches_and_who_solves():
+    page = reproduction_page([COPY, TEXT], ["mnist"], "pictures/p.svg")
+    assert "](pictures/p.svg)" in page
+    assert "| reaches the lag | 1 | 0 |" in page
+    assert "| falls short of it | 1 | 1 |" in page
+    assert "lstm (copy, 10 of 20 steps)." in page
+    assert "## Not run yet\n\nmnist." in page
+
+
+def test_the_page_has_every_row_beside_the_paper():
+    page = reproduction_page([COPY, TEXT], [], "p.svg")
+    assert "| gru | 0.5 | 0.25 | 0.125 to 0.375 | 3 | 9 | met |" in page
+    assert "| rnn | stays | 0.25 |  | 3 |  | not met |" in page
+    assert "3 runs, one seed; 1 of 4 are left. a processor, 2 cores, torch 2.13." in page
+    assert "1 runs, one seed; 1 diverged." in page
+    assert "Not run yet" not in page
+    assert "\n\n\n" not in page
+
+
+def test_without_a_known_lag_there_is_no_picture():
+    page = reproduction_page([TEXT], [], "p.svg")
+    assert "p.svg" not in page
+    assert "Who learns" not in page
+
+
+def test_numbers_in_words():
+    assert number_text(0.000123456) == "0.0001235"
+    assert number_text(None) == paper_text(None) == ""
+    assert paper_text(8.45) == "8.45"
+    assert interval_text({"low": 1.0, "high": None}) == ""
+    assert horizon_text({"horizon_steps": 1234, "is_horizon_beyond": True}) == "≥ 1,234"
+    assert horizon_text({}) == ""

@@ -1,12 +1,11 @@
 """What does `throughtime reproduce` show, and what does it return?"""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
 from tyro.conf import Positional
 
 from throughtime.cli.command import Command
@@ -97,20 +96,22 @@ def _draw(page: Path, names: Sequence[str], screen: "Screen") -> int:
 
 
 def _list(screen: "Screen", experiments: "Sequence[Experiment]") -> int:
-    """Every table, with its claim; each row in the JSON has all that can be known before."""
-    rows: list[Mapping[str, Any]] = []
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True)
-    table.add_column()
-    for one in experiments:
-        needs = f" Needs {', '.join(one.files)}." if one.files else ""
-        runs = f"{len(one.arms)} kinds of run, {one.seeds} of each."
-        table.add_row(one.name, f"{one.claim} {one.source}. {runs}{needs}", end_section=True)
-        rows.append({
-            "name": one.name, "claim": one.claim, "source": one.source, "chosen": one.chosen,
-            "arms": [arm.name for arm in one.arms], "rows": [row.name for row in one.rows],
-            "seeds": one.seeds, "needs": list(one.files),
-        })  # fmt: skip
-    screen.console.print(table)
-    screen.result({"rows": rows})
+    """Every table, with its claim; in the JSON all that can be known before."""
+    from throughtime.cli.reproduced import listed
+
+    screen.console.print(listed(experiments))
+    screen.result({"rows": [_listed(one) for one in experiments]})
     return 0
+
+
+def _listed(one: "Experiment") -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "claim": one.claim,
+        "source": one.source,
+        "chosen": one.chosen,
+        "arms": [arm.name for arm in one.arms],
+        "rows": [row.name for row in one.rows],
+        "seeds": one.seeds,
+        "needs": list(one.files),
+    }

@@ -13,7 +13,7 @@ from throughtime.studies.reproduce.conduct import ReproduceWatch, Settings
 from throughtime.studies.reproduce.experiment import Experiment
 from throughtime.studies.reproduce.runs import PlannedRun, Stage
 
-__all__ = ["Progress"]
+__all__ = ["Progress", "listed"]
 
 
 class Progress(ReproduceWatch):
@@ -66,6 +66,18 @@ class Progress(ReproduceWatch):
         self.screen.line()
         self.screen.console.print(_table(found["rows"]))
         self.screen.facts([("ended", f"after {duration(elapsed_s)}"), ("results", str(results))])
+
+
+def listed(experiments: Sequence[Experiment]) -> Table:
+    """Every table: what it claims, and what it takes."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column()
+    for one in experiments:
+        needs = f" Needs {', '.join(one.files)}." if one.files else ""
+        runs = f"{len(one.arms)} kinds of run, {one.seeds} of each."
+        table.add_row(one.name, f"{one.claim} {one.source}. {runs}{needs}")
+    return table
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:

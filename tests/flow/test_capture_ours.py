@@ -217,3 +217,23 @@ def test_nothing_stands_in_between_afterwards():
     assert layer.observer is None
     assert "observer" not in vars(layer)
     assert len(watch._calls) == 1
+
+
+@pytest.mark.parametrize("watched", [tt.diagnose, None])
+def test_a_named_engine_that_tells_no_states_is_watched_all_the_same(watched):
+    """Torch's op returns no cell states; what is looked at then comes from another engine."""
+    x = torch.randn(T, B, I)
+    found = []
+    for engine in ("vendor", "auto"):
+        torch.manual_seed(0)
+        model = tt.LSTM(I, H, engine=engine)
+        if watched is not None:
+            layer = watched(model, x, lambda m, b: m(b)[0][-1].square().mean()).record.layers[0]
+            found.append((layer.horizon_steps, layer.error_by_lag))
+            continue
+        monitor = tt.Monitor(model, lags=(1, 3))
+        with monitor:
+            model(x)[0][-1].square().mean().backward()
+        found.append((monitor.readings[0].horizon_steps, monitor.readings[0].error_at_lags))
+    assert found[0][0] == found[1][0]
+    assert found[0][1] == pytest.approx(found[1][1], rel=1e-4)

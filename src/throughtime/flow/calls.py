@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from throughtime import engine as engines
 from throughtime.engine import Inputs, Job
 from throughtime.engine.job import fresh_states
-from throughtime.errors import ConfigError
+from throughtime.errors import ConfigError, EngineError
 
 __all__ = [
     "Call",
@@ -22,6 +23,7 @@ __all__ = [
     "largest_difference",
     "plain",
     "tapped",
+    "with_all_states",
 ]
 
 Sequence_ = Callable[[Job, Inputs], tuple[Tensor, ...]]
@@ -138,6 +140,19 @@ def all_states(job: Job) -> Job:
     return job.memo["all states"]
 
 
+def with_all_states(job: Job, inputs: Inputs, sequence: Sequence_) -> tuple[Tensor, ...]:
+    """Run a job and return the states of every step.
+
+    By another engine if one was named that tells none: an engine is named for what the model does,
+    not for what is looked at.
+    """
+    asked = all_states(job)
+    try:
+        return sequence(asked, inputs)
+    except EngineError:
+        return engines.run(asked, inputs)
+
+
 def forward_job(job: Job) -> Job:
     """The job over steps that already are in order."""
     if not job.reverse:
@@ -172,7 +187,7 @@ def kept(
     given = inputs.states
     inputs = inputs._replace(states=tuple(map(tapped, given)))
     # A tensor may be returned twice, as output and as state: each gets a name of its own.
-    found = [t.view_as(t) for t in sequence(all_states(job), inputs)]
+    found = [t.view_as(t) for t in with_all_states(job, inputs, sequence)]
     count = len(given)
     handed = tuple(t.clone() for t in found[: None if job.all_states else 1 + count])
     call = Call(

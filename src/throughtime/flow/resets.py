@@ -23,7 +23,7 @@ from throughtime.engine import Inputs, Job
 from throughtime.engine.job import fresh_states
 from throughtime.engine.steps import Steps
 from throughtime.errors import ConfigError
-from throughtime.flow.calls import Sequence_, all_states, forward_job
+from throughtime.flow.calls import Sequence_, forward_job, with_all_states
 from throughtime.flow.schedule import Place, Schedule
 from throughtime.flow.torch_modules import (
     CELLS,
@@ -202,7 +202,7 @@ def _fresh(job: Job, inputs: Inputs, sequence: Sequence_, pieces: _Pieces) -> li
 def _exchanged(job: Job, inputs: Inputs, sequence: Sequence_, pieces: _Pieces) -> list[Tensor]:
     """For each piece the state that the next row has where its own piece begins, [D, P * B, w]."""
     count = len(job.cell.states)
-    every = sequence(all_states(job), inputs)[1 + count :]
+    every = with_all_states(job, inputs, sequence)[1 + count :]
     donor = torch.arange(inputs.x.shape[1], device=inputs.x.device).roll(-1)
     start = pieces.start[:, donor]
     return [h[:, start, donor].flatten(1, 2) for h in Steps(job, inputs).history(every)]

@@ -46,7 +46,7 @@ def test_the_declared_cell_takes_at_most_ten_lines():
 
 def test_commands_run_as_printed(tmp_path):
     (tmp_path / "my.txt").write_text("The cat sat on the mat, and then it sat again.\n" * 400)
-    assert len(commands()) == 11
+    assert len(commands()) == 13
     for command in commands():
         program, *arguments = shlex.split(command)
         assert program == "throughtime"

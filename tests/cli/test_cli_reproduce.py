@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +66,12 @@ def test_the_quick_form_runs_draws_and_leaves_published_results_alone(
     drawn = json.loads(capsys.readouterr().out)
     assert "## copy" in (tmp_path / drawn["page"]).read_text()
     assert (tmp_path / drawn["picture"]).read_text().lstrip().startswith("<?xml")
+
+
+def test_the_page_in_the_docs_is_drawn_from_the_results(monkeypatch, tmp_path):
+    pytest.importorskip("matplotlib")
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(root)
+    assert main(["reproduce", "--page", str(tmp_path / "reproduce.md")]) == 0
+    assert (tmp_path / "reproduce.md").read_text() == (root / "docs/reproduce.md").read_text()
+    assert (root / "docs/pictures/reproduce-horizons.svg").exists()

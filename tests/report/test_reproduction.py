@@ -19,7 +19,7 @@ def row(name, **options):
     return {
         "name": name, "paper": 0.5, "paper_at": "", "ours": 0.25, "low": 0.125, "high": 0.375,
         "unit": "nats", "runs": 3, "verdict": "met", "horizon_steps": 9,
-        "is_horizon_beyond": False, **options,
+        "is_horizon_beyond": False, "needs_lag": None, **options,
     }  # fmt: skip
 
 
@@ -85,5 +85,7 @@ def test_numbers_in_words():
     assert number_text(None) == paper_text(None) == ""
     assert paper_text(8.45) == "8.45"
     assert interval_text({"low": 1.0, "high": None}) == ""
-    assert horizon_text({"horizon_steps": 1234, "is_horizon_beyond": True}) == "≥ 1,234"
+    far = {"horizon_steps": 1234, "is_horizon_beyond": True, "needs_lag": None}
+    assert horizon_text(far) == "≥ 1,234"
+    assert horizon_text(far | {"needs_lag": 50, "is_horizon_beyond": False}) == "1,234 / 50"
     assert horizon_text({}) == ""

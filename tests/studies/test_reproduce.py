@@ -123,6 +123,8 @@ def test_numbers_of_a_task_are_those_of_its_test_part():
     assert found["plateau_share"] == 0.25
     assert found["accuracy_percent"] == 75.0
     assert found["solved"] == 0.0
+    free = {"loss_nats": 0.5, "wrong_share": 0.25}  # of a task without a criterion
+    assert "solved" not in measured(TRAINED | {"test": free}, None)
 
 
 def test_numbers_of_a_text_and_of_what_was_scored_besides():

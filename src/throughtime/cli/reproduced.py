@@ -83,7 +83,7 @@ def listed(experiments: Sequence[Experiment]) -> Table:
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
     table.add_column("row", ratio=1)
-    for name in ("paper", "ours", "95 % interval", "runs", "horizon"):
+    for name in ("paper", "ours", "95 % interval", "runs", "horizon / lag"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:

@@ -7,10 +7,14 @@ __all__ = ["horizon_text", "interval_text", "number_text", "paper_text"]
 
 
 def horizon_text(row: Mapping[str, Any]) -> str:
-    """The memory horizon in steps, with a sign where it is as far as there are steps."""
+    """The memory horizon in steps, with a sign where it is as far as there are steps.
+
+    And the lag that the task needs, where that is known.
+    """
     if row.get("horizon_steps") is None:
         return ""
-    return f"{'≥ ' if row['is_horizon_beyond'] else ''}{row['horizon_steps']:,}"
+    needed = f" / {row['needs_lag']:,}" if row["needs_lag"] else ""
+    return f"{'≥ ' if row['is_horizon_beyond'] else ''}{row['horizon_steps']:,}{needed}"
 
 
 def number_text(value: float | None) -> str:

@@ -10,9 +10,10 @@ __all__ = ["measured"]
 def measured(trained: Mapping[str, Any], probed: Mapping[str, Any] | None) -> dict[str, float]:
     """The numbers of one run under the names that rows ask for.
 
-    `solved` is 1 or 0; `plateau_share` the loss over that of a model without memory; losses and
-    accuracies are of the test part, of a text its validation part; `test_perplexity` and
-    `test_bits_per_char` of another text that was scored. A number that is not finite is left out.
+    `solved` is 1 or 0, where the task has a criterion; `plateau_share` the loss over that of a model
+    without memory; losses and accuracies are of the test part, of a text its validation part;
+    `test_perplexity` and `test_bits_per_char` of another text that was scored. A number that is not
+    finite is left out.
 
     Args:
         trained: What `throughtime train --json` printed.
@@ -21,7 +22,7 @@ def measured(trained: Mapping[str, Any], probed: Mapping[str, Any] | None) -> di
     scored = trained.get("test") or trained.get("valid") or {}
     found: dict[str, Any] = {name: value for name, value in scored.items() if name != "is_solved"}
     loss = next((value for name, value in scored.items() if name.startswith("loss_")), None)
-    found |= {"loss": loss, "solved": float(bool(scored.get("is_solved")))}
+    found |= {"loss": loss, "solved": scored.get("is_solved")}
     if loss is not None and "memoryless" in trained["baselines"]:
         found["plateau_share"] = loss / trained["baselines"]["memoryless"]
     if scored.get("wrong_share") is not None:

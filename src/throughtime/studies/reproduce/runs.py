@@ -57,17 +57,19 @@ class PlannedRun:
         return {} if trained is None else measured(trained, self.found("probe"))
 
     def memory(self) -> dict[str, Any]:
-        """How far back its layer that reaches farthest learns, where that was diagnosed."""
+        """How far back its farthest-reaching layer learns, and the task's lag; once diagnosed."""
         diagnosed = self.found("diagnosis") or {}
         layers = diagnosed.get("layers", [])
         if not layers:
             return {}
         longest = max(layers, key=lambda layer: layer["horizon_steps"])
         needed = diagnosed.get("needs_lag") or {}
+        # What the data were seen to use is another matter: it is what this model could learn.
+        is_known = str(needed.get("source", "")).startswith("task ")
         return {
             "horizon_steps": longest["horizon_steps"],
             "is_horizon_beyond": longest["is_horizon_beyond"],
-            "needs_lag": needed.get("steps"),
+            "needs_lag": needed["steps"] if is_known else None,
         }
 
     def command(self) -> str:

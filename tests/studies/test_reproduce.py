@@ -224,6 +224,12 @@ def test_without_a_claim_or_without_runs_there_is_no_verdict():
     assert found["b"]["ours"] is None
 
 
+def test_a_goal_is_judged_before_all_of_an_order_was_run():
+    rows = [_row("a", goal=2.0), _row("b", goal=2.0), _row("c")]
+    found = _verdicts(rows, [("a", "c"), ("b", "c")], {"a": [1.0], "b": [3.0], "c": []})
+    assert [found[n]["verdict"] for n in "abc"] == ["met", "not met", None]
+
+
 def test_a_row_may_pool_several_arms():
     rows = [Row("both", ("a", "b"), "solved", "share", "high", goal=0.5)]
     found = _verdicts(rows, [], {"a": [0.0], "b": [2.0]})
@@ -311,7 +317,8 @@ def test_one_that_breaks_does_not_sink_the_rest(tmp_path):
     assert [row["runs"] for row in found["rows"]] == [1, 0]
     why = next(why for arm, _, _, why in told.steps if arm == "rnn")
     assert "nonsense" in why
-    assert found["rows"][0]["verdict"] is None  # its order cannot be told
+    assert found["rows"][0]["verdict"] == "met"
+    assert found["rows"][1]["verdict"] is None
 
 
 def test_a_spent_budget_leaves_the_rest_for_another_time(tmp_path):

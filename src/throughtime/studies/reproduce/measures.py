@@ -10,10 +10,10 @@ __all__ = ["measured"]
 def measured(trained: Mapping[str, Any], probed: Mapping[str, Any] | None) -> dict[str, float]:
     """The numbers of one run under the names that rows ask for.
 
-    `solved` is 1 or 0, where the task has a criterion; `plateau_share` the loss over that of a model
-    without memory; losses and accuracies are of the test part, of a text its validation part;
-    `test_perplexity` and `test_bits_per_char` of another text that was scored. A number that is not
-    finite is left out.
+    `solved` is 1 or 0, where the task has a criterion; `plateau_share` the loss over that of a
+    model without memory; losses and accuracies are of the test part, of a text its validation
+    part; `test_perplexity` and `test_bits_per_char` of another text that was scored. A number that
+    is not finite is left out.
 
     Args:
         trained: What `throughtime train --json` printed.

@@ -75,12 +75,15 @@ def _measured(row: Row, runs: Sequence[PlannedRun]) -> Measured:
 def _verdict(
     measured: Measured, all_rows: Mapping[str, Measured], experiment: Experiment
 ) -> Verdict | None:
-    """None where the paper has nothing, or where nothing has been run."""
-    row = measured.row
-    pairs = [[all_rows[name] for name in pair] for pair in experiment.orders if row.name in pair]
-    if not measured.runs or any(not each.runs for pair in pairs for each in pair):
+    """None where the paper has nothing, or where nothing has been run.
+
+    A pair counts once both of its rows have runs.
+    """
+    row, goal = measured.row, measured.row.goal
+    named = [[all_rows[name] for name in pair] for pair in experiment.orders if row.name in pair]
+    pairs = [pair for pair in named if all(each.runs for each in pair)]
+    if not measured.runs:
         return None
-    goal = row.goal
     if goal is not None and measured.cost <= (goal if row.better == "low" else -goal):
         return "met"
     if goal is None and not pairs:

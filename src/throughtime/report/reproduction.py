@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 __all__ = ["Reach", "draw_reaches", "reaches", "reaches_svg"]
 
 SIZE = (7.5, 5.4)  # inches
-_APART = 0.035  # of the lag, between runs that would hide each other
+_APART = 0.012  # of the lag, between runs that would hide each other
 
 
 class Reach(NamedTuple):
@@ -70,21 +70,29 @@ def draw_reaches(figure: "Figure", found: Sequence[Reach]) -> None:
     tables = list(dict.fromkeys(reach.table for reach in found))
     for place, table in enumerate(tables):
         _draw_table(axes, [r for r in found if r.table == table], place)
-    axes.set(
-        xscale="log", yscale="log", xlabel="lag that the task needs, in steps",
-        ylabel="measured memory horizon, in steps",
-    )  # fmt: skip
-    for filled, label in ((True, "solved"), (False, "not solved")):
-        axes.plot([], [], "o", color=INK, markerfacecolor=INK if filled else "white", label=label)
+    for face, label in ((INK, "solved"), ("white", "not solved")):
+        axes.plot([], [], "o", color=INK, markerfacecolor=face, label=label)
     axes.set_title("Who learns far enough, and who solves the task")
-    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(loc="outside lower center", ncols=5, frameon=False)
 
 
 def _draw_diagonal(axes: "Axes", found: Sequence[Reach]) -> None:
-    ends = [min(r.needs_lag for r in found) / 1.5, max(r.needs_lag for r in found) * 1.5]
+    """The axes, and the line below which the error falls short."""
+    lags = sorted({r.needs_lag for r in found})
+    ends = [lags[0] / 2, lags[-1] * 2]
+    axes.set(
+        xscale="log", yscale="log", xlim=ends, xlabel="lag that the task needs, in steps",
+        ylim=(0.9, 1.3 * max(ends[1], *(r.horizon_steps for r in found))),
+        ylabel="measured memory horizon, in steps",
+    )  # fmt: skip
+    axes.set_xticks(lags, [str(lag) for lag in lags])
+    axes.minorticks_off()
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.plot(ends, ends, color=GREY, linewidth=1)
-    axes.annotate("horizon = lag", (ends[1], ends[1]), color=GREY, ha="right", va="bottom")
-    axes.fill_between(ends, ends, 1, color=GREY, alpha=0.08, linewidth=0)
+    axes.fill_between(ends, ends, 0.9, color=GREY, alpha=0.12, linewidth=0)
+    axes.annotate(
+        "falls short of the lag", (ends[0] * 1.05, 1.0), color=GREY, ha="left", va="bottom"
+    )
 
 
 def _draw_table(axes: "Axes", found: Sequence[Reach], place: int) -> None:
@@ -96,5 +104,10 @@ def _draw_table(axes: "Axes", found: Sequence[Reach], place: int) -> None:
         axes.plot(
             [shifted], [max(1, reach.horizon_steps)], marker, color=colour, markersize=6,
             markerfacecolor=colour if reach.is_solved else "white",
+        )  # fmt: skip
+        # Only where a name can be read: to the right of the mark, in its colour.
+        axes.annotate(
+            reach.arm.partition(",")[0], (shifted, max(1, reach.horizon_steps)), color=colour,
+            xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5,
         )  # fmt: skip
     axes.plot([], [], marker, color=colour, label=found[0].table)

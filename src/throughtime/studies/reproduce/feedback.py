@@ -64,10 +64,10 @@ GATED_FEEDBACK = Experiment(
         for c in _TEXTS
         for k in ("GRU", "LSTM")
     ),
-    chosen="Three layers of a tenth of the paper's units. After 1,000 updates of its 100 streams of "
-    "100 steps, by its RMSprop or by Adam, gated stacks had hardly begun to learn; so these are 6,000 "
-    "updates of 32 streams of 64 steps by Adam at 0.004 with a cosine, clipped at 1. Of enwik6 the last tenth is "
-    "scored, which nothing is chosen by; of PTB the test part.",
+    chosen="Three layers of a tenth of the paper's units. After 1,000 updates of its 100 "
+    "streams of 100 steps, by its RMSprop or by Adam, gated stacks had hardly begun to learn; so "
+    "these are 6,000 of 32 streams of 64 steps, by Adam at 0.004 with a cosine, clipped at 1. Of "
+    "enwik6 the last tenth is scored, which nothing is chosen by; of PTB the test part.",
 )
 
 _SIZES = {"GRU": (80, 68), "LSTM": (70, 61)}

@@ -82,6 +82,7 @@ def test_without_a_known_lag_there_is_no_picture():
 
 def test_numbers_in_words():
     assert number_text(0.000123456) == "0.0001235"
+    assert number_text(13328.4) == "13,328"
     assert number_text(None) == paper_text(None) == ""
     assert paper_text(8.45) == "8.45"
     assert interval_text({"low": 1.0, "high": None}) == ""

@@ -5,6 +5,8 @@ from typing import Any
 
 __all__ = ["horizon_text", "interval_text", "number_text", "paper_text"]
 
+_WHOLE_FROM = 1_000.0
+
 
 def horizon_text(row: Mapping[str, Any]) -> str:
     """The memory horizon in steps, with a sign where it is as far as there are steps.
@@ -19,7 +21,9 @@ def horizon_text(row: Mapping[str, Any]) -> str:
 
 def number_text(value: float | None) -> str:
     """A number with four figures; nothing for none."""
-    return "" if value is None else f"{value:.4g}"
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= _WHOLE_FROM else f"{value:.4g}"
 
 
 def interval_text(row: Mapping[str, Any]) -> str:

@@ -1,9 +1,10 @@
 """Does the measured horizon agree with who solves what? All tables' runs in one picture."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from throughtime.report.pictures_style import COLOURS, GREY, INK, MARKERS
+from throughtime.report.pictures_style import COLOURS, GREY, INK, MARKERS, short
 from throughtime.report.svg_file import svg_file
 
 if TYPE_CHECKING:
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
 __all__ = ["Reach", "draw_reaches", "reaches", "reaches_svg"]
 
 SIZE = (7.5, 5.4)  # inches
-_APART = 0.012  # of the lag, between runs that would hide each other
+_APART = 1.03  # times the lag, between runs that would hide each other
+_MOST_LETTERS = 60  # of the names beside a mark
 
 
 class Reach(NamedTuple):
@@ -96,18 +98,20 @@ def _draw_diagonal(axes: "Axes", found: Sequence[Reach]) -> None:
 
 
 def _draw_table(axes: "Axes", found: Sequence[Reach], place: int) -> None:
+    """The marks of one table; those at one place side by side, under one name."""
     colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    seen: dict[int, int] = {}
+    groups: dict[tuple[int, int], list[Reach]] = {}
     for reach in found:
-        nth = seen[reach.needs_lag] = seen.get(reach.needs_lag, -1) + 1
-        shifted = reach.needs_lag * (1 + _APART * ((nth + 1) // 2) * (-1) ** nth)
-        axes.plot(
-            [shifted], [max(1, reach.horizon_steps)], marker, color=colour, markersize=6,
-            markerfacecolor=colour if reach.is_solved else "white",
-        )  # fmt: skip
-        # Only where a name can be read: to the right of the mark, in its colour.
+        groups.setdefault((reach.needs_lag, max(1, reach.horizon_steps)), []).append(reach)
+    for (lag, horizon), group in groups.items():
+        for nth, reach in enumerate(group):
+            axes.plot(
+                [lag * _APART**nth], [horizon], marker, color=colour, markersize=6,
+                markerfacecolor=colour if reach.is_solved else "white",
+            )  # fmt: skip
+        names = "; ".join(re.sub(r", T=\d+$", "", reach.arm) for reach in group)
         axes.annotate(
-            reach.arm.partition(",")[0], (shifted, max(1, reach.horizon_steps)), color=colour,
-            xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5,
+            short(names, _MOST_LETTERS), (lag * _APART ** (len(group) - 1), horizon),
+            color=colour, xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5,
         )  # fmt: skip
     axes.plot([], [], marker, color=colour, label=found[0].table)

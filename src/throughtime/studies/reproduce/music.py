@@ -46,8 +46,8 @@ MUSIC = Experiment(
 
 _RULES: dict[str, dict[str, Any]] = {
     "SGD": {"clip_norm": 0.0},
-    "SGD + clip": {"clip_norm": 1.0},
-    "SGD + clip + Omega": {"clip_norm": 1.0, "omega": 1.0},
+    "SGD + clip": {"clip_norm": 8.0},
+    "SGD + clip + Omega": {"clip_norm": 8.0, "omega": 1.0},
 }
 _TABLE_1 = {"SGD": 3.80, "SGD + clip": 3.48, "SGD + clip + Omega": 3.36}
 
@@ -55,7 +55,7 @@ _TABLE_1 = {"SGD": 3.80, "SGD + clip": 3.48, "SGD + clip + Omega": 3.36}
 def _plain(rule: str) -> Arm:
     config = configured(
         task="music", cell="rnn", hidden=200, batch_size=16, keep="best", validations=10,
-        updates=3_000, optimiser="sgd", learning_rate=0.05, schedule="linear", warmup=0.0,
+        updates=3_000, optimiser="sgd", learning_rate=0.2, schedule="linear", warmup=0.0,
         **_RULES[rule],
     )  # fmt: skip
     return Arm(rule, config, _FILES["Nottingham"])
@@ -71,5 +71,6 @@ PASCANU_MUSIC = Experiment(
         Row(rule, (rule,), *_NATS, paper=paper, goal=paper) for rule, paper in _TABLE_1.items()
     ),
     orders=(("SGD + clip", "SGD"), ("SGD + clip + Omega", "SGD + clip")),
-    chosen="A tanh network of 200 units in excerpts of 200 frames.",
+    chosen="A tanh network of 200 units in excerpts of 200 frames, clipped at 8 as in the paper, "
+    "rate 0.2 falling in a line. At 0.05 and clipped at 1, plain descent was best of the three.",
 )

@@ -4,7 +4,7 @@ import pytest
 
 from throughtime.report.reproduction import Reach, reaches, reaches_svg
 from throughtime.report.reproduction_page import reproduction_page
-from throughtime.report.table_words import horizon_text, interval_text, number_text, paper_text
+from throughtime.report.table_words import number_text, row_texts
 
 
 def run(arm, needs, horizon, solved, *, beyond=False, seed=0, ending="finished"):
@@ -83,10 +83,15 @@ def test_without_a_known_lag_there_is_no_picture():
 def test_numbers_in_words():
     assert number_text(0.000123456) == "0.0001235"
     assert number_text(13328.4) == "13,328"
-    assert number_text(None) == paper_text(None) == ""
-    assert paper_text(8.45) == "8.45"
-    assert interval_text({"low": 1.0, "high": None}) == ""
-    far = {"horizon_steps": 1234, "is_horizon_beyond": True, "needs_lag": None}
-    assert horizon_text(far) == "≥ 1,234"
-    assert horizon_text(far | {"needs_lag": 50, "is_horizon_beyond": False}) == "1,234 / 50"
-    assert horizon_text({}) == ""
+    assert number_text(None) == ""
+    full = ("gru", "0.5", "0.25", "0.125 to 0.375", "3", "9", "met")
+    assert row_texts(row("gru")) == full
+    assert row_texts(row("gru", paper=8.45))[1] == "8.45"
+    assert row_texts(row("gru", paper=None))[1] == ""
+    assert row_texts(row("gru", low=1.0, high=None))[3] == ""
+    far = {"horizon_steps": 1234, "is_horizon_beyond": True}
+    assert row_texts(row("gru", **far))[5] == "≥ 1,234"
+    assert row_texts(row("gru", horizon_steps=1234, needs_lag=50))[5] == "1,234 / 50"
+    unknown = row("gru", verdict=None)
+    del unknown["horizon_steps"]
+    assert row_texts(unknown)[5:] == ("", "")

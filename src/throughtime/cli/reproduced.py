@@ -8,7 +8,7 @@ from rich.table import Table
 
 from throughtime.cli.screen import Screen
 from throughtime.report.lines import duration
-from throughtime.report.table_words import horizon_text, interval_text, number_text, paper_text
+from throughtime.report.table_words import number_text, row_texts
 from throughtime.studies.reproduce.conduct import ReproduceWatch, Settings
 from throughtime.studies.reproduce.experiment import Experiment
 from throughtime.studies.reproduce.runs import PlannedRun, Stage
@@ -87,13 +87,5 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
-        table.add_row(
-            row["name"],
-            paper_text(row["paper"]),
-            number_text(row["ours"]),
-            interval_text(row),
-            str(row["runs"]),
-            horizon_text(row),
-            row["verdict"] or "",
-        )
+        table.add_row(*row_texts(row))
     return table

@@ -6,7 +6,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from throughtime.report.reproduction import reaches
-from throughtime.report.table_words import horizon_text, interval_text, number_text, paper_text
+from throughtime.report.table_words import row_texts
 
 __all__ = ["reproduction_page"]
 
@@ -47,21 +47,9 @@ def _told(result: Mapping[str, Any]) -> dict[str, Any]:
         **{name: result[name] for name in ("name", "claim", "source", "chosen")},
         "units": ", ".join(dict.fromkeys(row["unit"] for row in rows)),
         "conditions": "; ".join(conditions),
-        "rows": [_line(row) for row in rows],
+        "rows": [row_texts(row) for row in rows],
         "done": _done(result),
     }
-
-
-def _line(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (
-        row["name"],
-        paper_text(row["paper"]),
-        number_text(row["ours"]),
-        interval_text(row),
-        str(row["runs"]),
-        horizon_text(row),
-        row["verdict"] or "",
-    )
 
 
 def _done(result: Mapping[str, Any]) -> str:

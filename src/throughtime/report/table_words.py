@@ -3,12 +3,25 @@
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["horizon_text", "interval_text", "number_text", "paper_text"]
+__all__ = ["number_text", "row_texts"]
 
 _WHOLE_FROM = 1_000.0
 
 
-def horizon_text(row: Mapping[str, Any]) -> str:
+def row_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of a row: name, paper, ours, interval, runs, horizon over lag, verdict."""
+    return (
+        row["name"],
+        _paper_text(row["paper"]),
+        number_text(row["ours"]),
+        _interval_text(row),
+        str(row["runs"]),
+        _horizon_text(row),
+        row["verdict"] or "",
+    )
+
+
+def _horizon_text(row: Mapping[str, Any]) -> str:
     """The memory horizon in steps, with a sign where it is as far as there are steps.
 
     And the lag that the task needs, where that is known.
@@ -26,13 +39,13 @@ def number_text(value: float | None) -> str:
     return f"{value:,.0f}" if abs(value) >= _WHOLE_FROM else f"{value:.4g}"
 
 
-def interval_text(row: Mapping[str, Any]) -> str:
+def _interval_text(row: Mapping[str, Any]) -> str:
     """The 95 % interval of a row's mean; nothing where there is none."""
     if row["low"] is None or row["high"] is None:
         return ""
     return f"{row['low']:.3g} to {row['high']:.3g}"
 
 
-def paper_text(value: float | str | None) -> str:
+def _paper_text(value: float | str | None) -> str:
     """What the paper has, as it has it."""
     return "" if value is None else str(value)

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,31 +93,13 @@ def planned_run(arm: Arm, data: Path | None, seed: int, out: Path) -> PlannedRun
     return PlannedRun(arm, seed, config, out / "runs" / f"{words}-{digest}-seed{seed}", probed)
 
 
-class Stage(NamedTuple):
-    """A step of the way of each run: what it is called, and its process; None where not needed."""
-
-    name: str
-    what: str
-
-    def command(self, run: PlannedRun) -> Command | None:
-        """The process, if the run needs it and can have it."""
-        if self.name == "train":
-            return train_command(run.name, run.config, run.folder)
-        if run.found("train") is None:
-            return None
-        return _probe(run) if self.name == "probe" else _diagnosis(run)
-
-
-STAGES: tuple[Stage, ...] = (
-    Stage("train", "training"),
-    Stage("probe", "measuring"),
-    Stage("diagnosis", "diagnosing"),
-)
+def _train(run: PlannedRun) -> Command:
+    return train_command(run.name, run.config, run.folder)
 
 
 def _probe(run: PlannedRun) -> Command | None:
     output = run.output("probe")
-    if run.arm.probe is None:
+    if run.arm.probe is None or run.found("train") is None:
         return None
     data = [] if run.probed is None else [str(run.probed)]
     if run.arm.probe == "evaluate":
@@ -128,6 +111,27 @@ def _probe(run: PlannedRun) -> Command | None:
 
 def _diagnosis(run: PlannedRun) -> Command | None:
     """Of the first seed: the others would tell the same."""
-    if run.seed:
+    if run.seed or run.found("train") is None:
         return None
     return throughtime(run.name, ["diagnose", str(run.folder)], run.output("diagnosis"))
+
+
+class Stage(NamedTuple):
+    """A step of the way of each run.
+
+    Attributes:
+        name: What its output is called by.
+        what: The same for people.
+        command: The process of a run; None where it needs none, or cannot have it yet.
+    """
+
+    name: str
+    what: str
+    command: Callable[[PlannedRun], Command | None]
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("train", "training", _train),
+    Stage("probe", "measuring", _probe),
+    Stage("diagnosis", "diagnosing", _diagnosis),
+)

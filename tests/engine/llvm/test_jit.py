@@ -314,29 +314,38 @@ def test_no_file_is_written_and_no_program_started(tmp_path):
     assert written.startswith("[('open'"), "the watch is blind"
 
 
-def test_a_fork_amid_a_compilation_leaves_a_working_child():
+def compile_another(number):
+    compiled(fma(f"busy{number}"), machine())
+
+
+def look_up_again(number):
+    compiled(fma("looked_up"), machine()).address("looked_up")
+
+
+@pytest.mark.parametrize("busy", [compile_another, look_up_again])
+def test_a_fork_amid_a_call_of_llvm_leaves_a_working_child(busy):
     stop = threading.Event()
 
-    def compile_on():
+    def work():
         number = 0
         while not stop.is_set():
             number += 1
-            compiled(fma(f"busy{number}"), machine())
+            busy(number)
 
-    thread = threading.Thread(target=compile_on)
+    thread = threading.Thread(target=work)
     thread.start()
     try:
-        codes = [_child_compiles(number) for number in range(8)]
+        codes = [_child_compiles(number) for number in range(20)]
     finally:
         stop.set()
         thread.join()
-    assert codes == [0] * 8
+    assert codes == [0] * 20
 
 
 def _child_compiles(number):
     child = os.fork()
     if child == 0:
-        signal.alarm(60)
+        signal.alarm(20)
         name = f"child{number}"
         good = torch.equal(applied(fma(name), X, name), X * X + 1)
         os._exit(0 if good else 1)

@@ -29,7 +29,9 @@ _LOCK = threading.RLock()
 _Key = tuple[str, Machine, tuple[tuple[str, int], ...], int]
 _modules: dict[_Key, "Module"] = {}
 
-# A process that is forked while another thread compiles would inherit a lock that nobody opens.
+# A process that is forked while another thread is in llvmlite, which has a lock of its own, would
+# inherit a lock that nobody opens. So every call of llvmlite holds this one, but for those that ask
+# once what the machine is; and so does a fork.
 os.register_at_fork(
     before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
 )
@@ -58,7 +60,8 @@ class Module:
         Raises:
             KeyError: If the text defines no such function for callers outside.
         """
-        address = self._engine.get_function_address(name)
+        with _LOCK:
+            address = self._engine.get_function_address(name)
         if not address:
             raise KeyError(name)
         return address

@@ -26,6 +26,14 @@ WITHOUT_FUSED = frozenset({
     "train",
 })
 
+# These take minutes each: at the end they would keep one worker busy and the others idle.
+FIRST = ("test_readme.py", "test_kill.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.path.name not in FIRST)
+
+
 # No deadline: machines are shared. The same examples every time: a red run can be repeated.
 hypothesis.settings.register_profile("repeatable", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("repeatable")

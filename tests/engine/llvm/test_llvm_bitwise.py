@@ -12,6 +12,7 @@ import torch
 from contract.own_cells import CELLS
 from engine.llvm.on_trial import everything, layer_of, needs_engine, worst
 from random_cells import random_cell
+from throughtime.declare.graph import walk
 from throughtime.testing.outcome import entering
 from tolerances import TOLERANCE
 
@@ -83,8 +84,8 @@ def test_a_second_run_and_one_without_gradients(name, dtype):
 @pytest.mark.parametrize("seed", range(100))
 def test_a_second_run_of_random_cells(seed):
     cell = random_cell(seed)
-    projects = any(s.width == "projection" for s in cell.states)
-    narrow = {"proj_size": 4} if projects or "projection" in cell.text else {}
+    projects = any(node.width == "projection" for node in walk((*cell.new, *cell.out)))
+    narrow = {"proj_size": 4} if projects else {}
     layer = exact(cell, 3, 7, **narrow)
     extras = {e.name: torch.rand(5, 3, 1) for e in cell.extras}
     first, second = (everything(layer, torch.ones(5, 3, 3), extras=extras) for _ in "ab")

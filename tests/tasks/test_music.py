@@ -10,6 +10,9 @@ import pytest
 from tasks.judging import perfect, score
 from throughtime.errors import ConfigError, DataError
 from throughtime.tasks.music import Music
+from throughtime.tasks.registry import find_task
+from throughtime.train.config import ModelConfig
+from throughtime.train.setup import make_sequence_model
 
 MUSIC = Path(__file__).parents[3] / "shared" / "data" / "music"
 KEYS = 5
@@ -112,6 +115,19 @@ def test_the_baseline_is_of_independent_keys_over_all_real_frames(tmp_path, is_f
     (batch,) = task.held_out("test")
     outputs = np.broadcast_to(np.log(p / (1 - p)), batch.targets.shape)
     assert score(task, outputs, batch) == pytest.approx(task.baseline(), rel=1e-12)
+
+
+def test_a_network_starts_from_the_baseline(tmp_path):
+    task = Music(write(tmp_path))
+    (batch,) = task.held_out("test")
+    outputs = np.broadcast_to(task.output_bias(), batch.targets.shape)
+    assert outputs.dtype == np.float32
+    assert score(task, outputs, batch) == pytest.approx(task.baseline(), rel=1e-6)
+    config = ModelConfig(cell="gru", hidden=5)
+    model = make_sequence_model(config, task)
+    np.testing.assert_array_equal(model.head.bias.detach(), task.output_bias())
+    plain = make_sequence_model(config, find_task("adding", 5))
+    assert 0 < plain.head.bias.abs() <= 1 / math.sqrt(5)
 
 
 def test_a_piece_is_wrong_with_a_single_key_and_nothing_is_ever_solved(tmp_path):

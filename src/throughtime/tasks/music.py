@@ -94,13 +94,17 @@ class Music(Task):
 
     def baseline(self) -> float:
         """Of independent keys, each as often as in the training part."""
-        train = np.concatenate(self._pieces["train"])
-        probability = (train.sum(0, dtype=np.float64) + 1.0) / (len(train) + 2.0)
+        probability = self._probability()
         wanted = np.concatenate([
             e.piece[e.begin : e.end] for e in map(self._whole, self._pieces["test"])
         ])
         on, off = np.log(probability), np.log1p(-probability)
         return -float((wanted.mean(0) * (on - off) + off).sum())
+
+    def output_bias(self) -> NDArray[np.float32]:
+        """The log-odds of each key in the training part, by the rule of succession."""
+        probability = self._probability()
+        return (np.log(probability) - np.log1p(-probability)).astype(np.float32)
 
     def is_wrong(self, outputs: NDArray[np.float32], batch: Batch) -> NDArray[np.bool_]:
         """Rows with any key at any frame on the wrong side of one half: nearly all of them."""
@@ -110,6 +114,10 @@ class Music(Task):
     def is_solved(self, score: float, wrong_share: float) -> None:  # noqa: ARG002
         """There is no criterion."""
         return
+
+    def _probability(self) -> NDArray[np.float64]:
+        train = np.concatenate(self._pieces["train"])
+        return (train.sum(0, dtype=np.float64) + 1.0) / (len(train) + 2.0)
 
     def _whole(self, piece: NDArray[np.uint8]) -> _Excerpt:
         return _Excerpt(piece, 0 if self.is_first_predicted else 1, len(piece))

@@ -86,6 +86,21 @@ class Task(ABC):
     def baseline(self) -> float:
         """The score on the test part of the best model without memory, or its expectation."""
 
+    def output_bias(self) -> NDArray[np.float32] | None:
+        """What an output layer adds before it has learnt: the answer of a model without memory.
+
+        Learning it from zero costs a network on rare events its first updates, which drive all its
+        units one way and leave gates saturated.
+
+        Returns:
+            For each output its log-odds; None where the task has none to give, and a network starts
+            from its own random bias.
+
+        Shape:
+            [O]
+        """
+        return None
+
     def is_wrong(self, outputs: NDArray[np.float32], batch: Batch) -> NDArray[np.bool_]:
         """Which rows a network got wrong: those with a wrong class at any counted step.
 

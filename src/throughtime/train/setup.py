@@ -55,13 +55,13 @@ def make_language_model(config: ModelConfig, unit: str, vocabulary_size: int) ->
 
 
 def make_sequence_model(config: ModelConfig, task: Task) -> SequenceModel:
-    """A new model of a task, its weights drawn from torch's generator.
+    """A new model of a task: weights from torch's generator, the output bias from the task.
 
     Raises:
         ConfigError: The cell is unknown, or sizes do not fit each other.
     """
     assert config.hidden is not None, "settled before"
-    return SequenceModel(
+    model = SequenceModel(
         parse_cell(config.cell),
         task.input_size,
         task.output_size,
@@ -71,6 +71,11 @@ def make_sequence_model(config: ModelConfig, task: Task) -> SequenceModel:
         dropout=config.dropout or 0.0,
         **_layer_options(config),
     )
+    bias = task.output_bias()
+    if bias is not None:
+        with torch.no_grad():
+            model.head.bias.copy_(torch.from_numpy(bias))
+    return model
 
 
 def _layer_options(config: ModelConfig) -> dict[str, Any]:

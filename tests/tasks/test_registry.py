@@ -60,8 +60,12 @@ def test_a_task_of_a_file_needs_one(name, tmp_path):
 
 
 def test_images_decide_their_length_and_music_does_not(tmp_path):
-    with pytest.raises(ConfigError, match=r"rows came with length 9, but .*Leave --length out"):
-        find_task("rows", 9, tmp_path / "a.npz")
+    images = {f"x_{part}": np.zeros((20, 4, 6), np.uint8) for part in ("train", "test")}
+    classes = {f"y_{part}": np.arange(20) % 3 for part in ("train", "test")}
+    np.savez(tmp_path / "images.npz", **images, **classes)
+    assert find_task("rows", 4, tmp_path / "images.npz").length == 4
+    with pytest.raises(ConfigError, match=r"rows came with length 9, but its images make 4 steps"):
+        find_task("rows", 9, tmp_path / "images.npz")
     path = str(tmp_path / "music.npz")
     rolls = {f"{p}_roll": np.ones((4, 3), np.uint8) for p in ("train", "valid", "test")}
     np.savez(path, **rolls, **{f"{p}_len": np.array([4]) for p in ("train", "valid", "test")})

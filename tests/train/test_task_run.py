@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from throughtime.diagnosis.of_run import diagnose_run
 from throughtime.errors import ConfigError
 from throughtime.records import read_config, read_metrics
-from throughtime.tasks.registry import find_task
+from throughtime.tasks.generated import GeneratedTask
+from throughtime.tasks.registry import TASKS, find_task
 from throughtime.train.config import (
     DataConfig,
     ModelConfig,
@@ -26,6 +28,9 @@ from throughtime.train.run import resume_run, start_run
 from throughtime.train.saved import evaluate_run, load_run, load_writer
 from throughtime.train.watch import Watch
 from train.tiny import assert_equal_bits, final_tensors
+
+
+FROM_FILES = [name for name, kind in TASKS.items() if not issubclass(kind, GeneratedTask)]
 
 
 class CrashError(Exception):
@@ -192,6 +197,31 @@ def test_the_length_is_settled_and_written_down(tmp_path):
     assert f"--task recall --length {found.data.length}" in said
     assert "--window-steps" not in said
     assert "--unit" not in said
+
+
+def images(path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 4, 4), np.uint8)
+    classes = np.arange(40) % 3
+    np.savez(path, x_train=pixels, y_train=classes, x_test=pixels[:9], y_test=classes[:9])
+
+
+def rolls(path):
+    roll = (np.random.default_rng(0).random((30, 5)) < 0.3).astype(np.uint8)
+    parts = ("train", "valid", "test")
+    lengths = {f"{part}_len": np.array([9, 21]) for part in parts}
+    np.savez(path, **{f"{part}_roll": roll for part in parts}, **lengths)
+
+
+@pytest.mark.parametrize(
+    ("task", "write"), [(name, rolls if name == "music" else images) for name in FROM_FILES]
+)
+def test_a_run_on_a_file_is_found_again(tmp_path, task, write):
+    write(tmp_path / "data.npz")
+    options = replace(config(task, None), data=DataConfig(tmp_path / "data.npz", task=task))
+    result = start_run(options, tmp_path / "run")
+    assert evaluate_run(tmp_path / "run").score == result.test.score
+    assert resume_run(tmp_path / "run").test.score == result.test.score
+    assert diagnose_run(tmp_path / "run").layers
 
 
 @pytest.mark.parametrize(

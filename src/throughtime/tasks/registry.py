@@ -60,11 +60,6 @@ def find_task(name: str, length: int | None = None, data: Path | str | None = No
         hint = f"Did you mean {close[0]}?" if close else "Give one of these."
         raise ConfigError(f"there is no task {name}; expected one of {', '.join(TASKS)}. {hint}")
     kind, dial = TASKS[name], {} if length is None else {"length": length}
-    if issubclass(kind, Pixels) and length is not None:
-        raise ConfigError(
-            f"the task {name} came with length {length}, but its images decide how many steps it "
-            "has. Leave --length out."
-        )
     if issubclass(kind, GeneratedTask):
         if data is not None:
             raise ConfigError(
@@ -75,4 +70,16 @@ def find_task(name: str, length: int | None = None, data: Path | str | None = No
         raise ConfigError(
             f"the task {name} came without a file; expected the path of an .npz. Give that too."
         )
+    if issubclass(kind, Pixels):
+        return _of_images(kind(Path(data)), length)
     return kind(Path(data), **dial)  # pyright: ignore[reportCallIssue]
+
+
+def _of_images(task: Pixels, length: int | None) -> Pixels:
+    """A task whose length is what its images have; a run has it written down."""
+    if length not in {None, task.length}:
+        raise ConfigError(
+            f"the task {task.name} came with length {length}, but its images make {task.length} "
+            "steps. Leave --length out."
+        )
+    return task

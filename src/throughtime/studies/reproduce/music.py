@@ -14,8 +14,8 @@ _PAPER = {
 }
 _FILES = {"JSB": "music/JSB_Chorales.npz", "Nottingham": "music/Nottingham.npz"}
 _SETTINGS: dict[str, dict[str, Any]] = {
-    "JSB": {"dropout": 0.5, "learning_rate": 3e-3, "updates": 2_500},
-    "Nottingham": {"dropout": 0.3, "learning_rate": 3e-3, "updates": 3_000},
+    "JSB": {"dropout": 0.5, "weight_drop": 0.5, "learning_rate": 3e-3, "updates": 1_000},
+    "Nottingham": {"dropout": 0.1, "weight_drop": 0.3, "learning_rate": 6e-3, "updates": 3_000},
 }
 _NATS = ("loss", "nats a frame")
 
@@ -40,8 +40,10 @@ MUSIC = Experiment(
     arms=tuple(_arm(corpus, cell) for corpus in _PAPER for cell in _CELLS),
     rows=tuple(_row(corpus, cell) for corpus in _PAPER for cell in _CELLS),
     orders=tuple((f"{c}, {gated}", f"{c}, tanh") for c in _PAPER for gated in ("LSTM", "GRU")),
-    chosen="One layer of 200 units, excerpts of 200 frames, Adam with a cosine, clipped at 1; the "
-    "weights validated best are tested.",
+    chosen="One layer of 200 units, excerpts of 200 frames, Adam with a cosine, clipped at 1, an "
+    "output layer that starts from how often each key is struck; the weights validated best are "
+    "tested. Dropouts, weight drop and rate were searched on the validation part with seed 0, for "
+    "the GRU of each corpus and the LSTM: about ten short runs.",
 )
 
 _RULES: dict[str, dict[str, Any]] = {

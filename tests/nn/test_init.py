@@ -12,6 +12,7 @@ from throughtime.errors import ConfigError, DtypeError
 from throughtime.nn.init import (
     Chrono,
     ForgetBias,
+    Glorot,
     Identity,
     Normal,
     Orthogonal,
@@ -117,6 +118,30 @@ def test_normal():
     for weight in named(layer, "weight"):
         assert 0.008 < weight.std() < 0.012
     assert all(bias.abs().max() == 0 for bias in named(layer, "bias"))
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_glorot(kind):
+    torch.manual_seed(0)
+    layer = LAYERS[kind](init=Glorot(2.0))
+    for weight in named(layer, "weight"):
+        for block in weight.split(H):
+            limit = 2.0 * (6 / sum(block.shape)) ** 0.5
+            assert 0.9 * limit < block.abs().max() <= limit
+    assert all(bias.abs().max() == 0 for bias in named(layer, "bias"))
+
+
+def test_glorot_within_a_cell_of_two_layers():
+    torch.manual_seed(0)
+    layer = tt.Recurrent(tt.cells.gf_gru(layers=2), I, H, init="glorot")
+    upper = [weight for name in ("r2", "z2", "n2") for weight in named_one(layer, name)]
+    assert len(upper) == 3
+    for weight in upper:
+        assert 0.9 < weight.abs().max() / (6 / (2 * H)) ** 0.5 <= 1.0
+
+
+def named_one(layer, gate):
+    return [p.detach() for name, p in layer.named_parameters() if name == f"weight_{gate}_l0"]
 
 
 def test_presets():
@@ -265,7 +290,7 @@ def test_text(text):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"init='': '' is none; expected identity\[:SCALE\], orthogonal.* pascanu-smart\.$"),
+        ("", r"init='': '' is none; expected identity\[:SCALE\], glorot.* pascanu-smart\.$"),
         ("xavier", r"'xavier' is none; expected identity"),
         ("orthogonal,", r"'' is none"),
         ("chrono", r"'chrono' does not fit chrono:T_MAX\[:T_MIN\]\.$"),

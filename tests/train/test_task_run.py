@@ -29,7 +29,6 @@ from throughtime.train.saved import evaluate_run, load_run, load_writer
 from throughtime.train.watch import Watch
 from train.tiny import assert_equal_bits, final_tensors
 
-
 FROM_FILES = [name for name, kind in TASKS.items() if not issubclass(kind, GeneratedTask)]
 
 

@@ -28,6 +28,7 @@ from throughtime.nn.layer_tensors import LayerTensors
 __all__ = [
     "Chrono",
     "ForgetBias",
+    "Glorot",
     "Identity",
     "Initialiser",
     "LayerTensors",
@@ -160,6 +161,31 @@ class Normal:
 
 
 @dataclass(frozen=True)
+class Glorot:
+    """Each gate's matrices are uniform in gain * [-b, b], b = sqrt(6 / (fan in + fan out)).
+
+    Biases are 0. torch's own weights are smaller: through layers the signals, and the errors
+    that come back, shrink at first, and a stack stays long where a model without memory is.
+
+    Source:
+        Glorot & Bengio 2010, eq. 16. Differs: a matrix for each gate, recurrent ones too; with
+        Orthogonal behind it these are as in Keras.
+    """
+
+    gain: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_number(self, "gain")
+
+    def apply(self, layer: LayerTensors) -> None:
+        """Fill all matrices and biases."""
+        for block in layer.matrix_blocks():
+            nn.init.xavier_uniform_(block, self.gain)
+        for bias in layer.biases():
+            bias.zero_()
+
+
+@dataclass(frozen=True)
 class Chrono:
     """Each unit starts with a memory of its own length, about t_min to t_max steps.
 
@@ -257,6 +283,7 @@ PRESETS: dict[str, tuple[Initialiser, ...]] = {
 }
 _KINDS: dict[str, tuple[Callable[..., Initialiser], str]] = {
     "identity": (Identity, "identity[:SCALE]"),
+    "glorot": (Glorot, "glorot[:GAIN]"),
     "orthogonal": (Orthogonal, "orthogonal[:GAIN]"),
     "spectral": (SpectralRadius, "spectral:RADIUS[:NONZEROS]"),
     "normal": (Normal, "normal:STD"),

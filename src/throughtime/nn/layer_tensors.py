@@ -64,6 +64,16 @@ class LayerTensors(NamedTuple):
         pairs = zip(self.weights, self.job.slots, strict=True)
         return [weight for weight, slot in pairs if slot.columns is not None]
 
+    def matrix_blocks(self) -> list[Tensor]:
+        """The rows of each gate in each matrix."""
+        pairs = zip(self.weights, self.job.slots, strict=True)
+        return [
+            weight[part]
+            for weight, slot in pairs
+            if slot.columns is not None
+            for _, part in rows(self.job, slot)
+        ]
+
     def offsets(self, gate: str) -> list[Tensor]:
         """The vectors that add up to a gate's bias: rows of bias tensors, or a param."""
         found = [

@@ -96,7 +96,7 @@ class ModelConfig:
     dropout: float | None = None
     """Probability of dropping a value after embedding and layers; 0.1, and 0 for a task."""
     init: tuple[str, ...] = ()
-    """How weights start, one after the other: orthogonal, identity, chrono:100, forget:1, ..."""
+    """How weights start, one after the other: glorot, orthogonal, chrono:100, forget:1, ..."""
     connections: Literal["plain", "residual", "highway"] = "plain"
     """What stands beside a layer whose input and output have one width."""
     weight_drop: float = 0.0

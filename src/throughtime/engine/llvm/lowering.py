@@ -19,7 +19,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from throughtime.declare.adjoint import Backward, backward
-from throughtime.declare.graph import Node, Width, constant, gate_name, node, rewrite, terms, walk
+from throughtime.declare.graph import (
+    COMPARISONS,
+    Node,
+    Width,
+    constant,
+    gate_name,
+    node,
+    rewrite,
+    terms,
+    walk,
+)
 from throughtime.engine.job import Job
 
 __all__ = ["Place", "Root", "StepGraphs", "Variant", "lowered"]
@@ -161,6 +171,8 @@ def _hoisted(roots: Sequence[Node]) -> tuple[tuple[Node, ...], list[Node]]:
     done: dict[Node, Node] = {}
 
     def value(n: Node) -> Node:
+        if n in alone and n.op in COMPARISONS:  # no number, so nothing that can be stored
+            return node(n.op, *map(value, n.args), width=n.width)
         if n in alone and n.op != "constant":
             name = ("once", len(found))
             return found.setdefault(n, node("param", data=(name,), width=n.width))

@@ -137,8 +137,11 @@ def run(code, *arguments, **environment):
 
 
 def ended(process):
-    """What a process printed, as JSON; it must have ended well."""
-    out, err = process.communicate(timeout=300)
+    """What a process printed, as JSON; it must have ended well, and is gone in any case."""
+    try:
+        out, err = process.communicate(timeout=600)
+    finally:
+        process.kill()
     assert process.returncode == 0, (process.returncode, err)
     return json.loads(out)
 
@@ -160,7 +163,11 @@ def test_a_process_forked_after_use_computes_the_same(threads):
 def test_thirty_two_processes_at_once():
     code = STEP + "\ntorch.set_num_threads(1)\nprint(json.dumps(numbers(sys.argv[1])))"
     processes = [run(code, ENGINE) for _ in range(32)]
-    found = [ended(process) for process in processes]
+    try:
+        found = [ended(process) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     assert all(numbers == found[0] for numbers in found)
 
 

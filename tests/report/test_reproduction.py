@@ -2,7 +2,7 @@
 
 import pytest
 
-from throughtime.report.reproduction import Reach, reaches, reaches_svg
+from throughtime.report.reproduction import Reach, draw_reaches, reaches, reaches_svg
 from throughtime.report.reproduction_page import reproduction_page
 from throughtime.report.table_words import number_text, row_texts
 
@@ -53,6 +53,25 @@ def test_the_picture_is_the_same_for_the_same_runs():
     found = reaches([COPY])
     assert reaches_svg(found) == reaches_svg(found)
     assert reaches_svg(found) != reaches_svg(found[:2])
+
+
+def test_no_mark_hides_another():
+    Figure = pytest.importorskip("matplotlib.figure").Figure
+    found = [Reach("t", name, 20, 40, False, name == "a") for name in "abc"]
+    found += [Reach("t", "d", 20, 0, False, False), Reach("t", "e", 30, 40, True, False)]
+    figure = Figure()
+    draw_reaches(figure, found)
+    (axes,) = figure.axes
+    marks = [
+        line for line in axes.lines if line.get_marker() in {"o", ">"} and len(line.get_xdata())
+    ]
+    places = [(float(m.get_xdata()[0]), float(m.get_ydata()[0])) for m in marks]
+    assert len(set(places)) == len(found)
+    assert [x for x, _ in places] == pytest.approx([2, 2, 2, 0.5 / 20, 4 / 3])
+    assert [m.get_marker() for m in marks] == ["o", "o", "o", "o", ">"]
+    assert len({m.get_markerfacecolor() for m in marks[1:]}) == 1
+    assert marks[0].get_markerfacecolor() != "white"
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["t, 20 steps", "t, 30 steps"]
 
 
 def test_the_page_counts_who_reaches_and_who_solves():

@@ -1,10 +1,10 @@
 """Does the measured horizon agree with who solves what? All tables' runs in one picture."""
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from throughtime.report.pictures_style import COLOURS, GREY, INK, MARKERS, short
+from throughtime.report.pictures_style import BLUE, GREY, VERMILION
 from throughtime.report.svg_file import svg_file
 
 if TYPE_CHECKING:
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Reach", "draw_reaches", "reaches", "reaches_svg"]
 
-SIZE = (7.5, 5.4)  # inches
-_APART = 1.03  # times the lag, between runs that would hide each other
-_MOST_LETTERS = 60  # of the names beside a mark
+_WIDTH_INCHES, _MARGIN_INCHES, _INCHES_A_LEVEL = 7.5, 1.5, 0.13
+_NEAR = 0.09  # of the logarithm: marks closer than that would hide each other
+_SOLVED, _UNSOLVED = BLUE, VERMILION
 
 
 class Reach(NamedTuple):
@@ -62,56 +62,79 @@ def reaches(results: Sequence[Mapping[str, Any]]) -> list[Reach]:
 
 def reaches_svg(found: Sequence[Reach]) -> bytes:
     """The picture, the same bytes for the same runs."""
-    return svg_file(lambda figure: draw_reaches(figure, found), SIZE)
+    strips = _strips(found)
+    height = _INCHES_A_LEVEL * strips[-1].top + _MARGIN_INCHES
+    return svg_file(lambda figure: draw_reaches(figure, found), (_WIDTH_INCHES, height))
+
+
+class _Strip(NamedTuple):
+    """A line of the picture: the runs of a table with one lag, none of them on another."""
+
+    label: str
+    marks: list[tuple[Reach, float]]  # with the height of each
+    top: float
 
 
 def draw_reaches(figure: "Figure", found: Sequence[Reach]) -> None:
-    """Draw horizons against lags into an empty figure of `SIZE`."""
-    axes = figure.subplots()
-    _draw_diagonal(axes, found)
-    tables = list(dict.fromkeys(reach.table for reach in found))
-    for place, table in enumerate(tables):
-        _draw_table(axes, [r for r in found if r.table == table], place)
-    for face, label in ((INK, "solved"), ("white", "not solved")):
-        axes.plot([], [], "o", color=INK, markerfacecolor=face, label=label)
-    axes.set_title("Who learns far enough, and who solves the task")
-    figure.legend(loc="outside lower center", ncols=5, frameon=False)
-
-
-def _draw_diagonal(axes: "Axes", found: Sequence[Reach]) -> None:
-    """The axes, and the line below which the error falls short."""
-    lags = sorted({r.needs_lag for r in found})
-    ends = [lags[0] / 2, lags[-1] * 2]
-    axes.set(
-        xscale="log", yscale="log", xlim=ends, xlabel="lag that the task needs, in steps",
-        ylim=(0.9, 1.3 * max(ends[1], *(r.horizon_steps for r in found))),
-        ylabel="measured memory horizon, in steps",
-    )  # fmt: skip
-    axes.set_xticks(lags, [str(lag) for lag in lags])
-    axes.minorticks_off()
-    axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.plot(ends, ends, color=GREY, linewidth=1)
-    axes.fill_between(ends, ends, 0.9, color=GREY, alpha=0.12, linewidth=0)
-    axes.annotate(
-        "falls short of the lag", (ends[0] * 1.05, 1.0), color=GREY, ha="left", va="bottom"
-    )
-
-
-def _draw_table(axes: "Axes", found: Sequence[Reach], place: int) -> None:
-    """The marks of one table; those at one place side by side, under one name."""
-    colour, marker = COLOURS[place % len(COLOURS)], MARKERS[place % len(MARKERS)]
-    groups: dict[tuple[int, int], list[Reach]] = {}
-    for reach in found:
-        groups.setdefault((reach.needs_lag, max(1, reach.horizon_steps)), []).append(reach)
-    for (lag, horizon), group in groups.items():
-        for nth, reach in enumerate(group):
+    """Draw how far each error signal reaches, over the lag that is needed, into an empty figure."""
+    axes, strips = figure.subplots(), _strips(found)
+    ratios = [_ratio(reach) for reach in found]
+    ends = (min(ratios) / 1.5, max(ratios) * 1.5)
+    axes.axvspan(ends[0], 1.0, color=GREY, alpha=0.12, linewidth=0)
+    axes.axvline(1.0, color=GREY, linewidth=1)
+    for strip in strips:
+        axes.axhline(strip.top, color=GREY, linewidth=0.3)
+        for reach, height in strip.marks:
             axes.plot(
-                [lag * _APART**nth], [horizon], marker, color=colour, markersize=6,
-                markerfacecolor=colour if reach.is_solved else "white",
+                [_ratio(reach)], [height], ">" if reach.is_beyond else "o",
+                color=_SOLVED if reach.is_solved else _UNSOLVED, markersize=5.5,
+                markerfacecolor=_SOLVED if reach.is_solved else "white",
             )  # fmt: skip
-        names = "; ".join(re.sub(r", T=\d+$", "", reach.arm) for reach in group)
-        axes.annotate(
-            short(names, _MOST_LETTERS), (lag * _APART ** (len(group) - 1), horizon),
-            color=colour, xytext=(6, 0), textcoords="offset points", va="center", fontsize=6.5,
-        )  # fmt: skip
-    axes.plot([], [], marker, color=colour, label=found[0].table)
+    middles = [(s.marks[0][1] + max(h for _, h in s.marks)) / 2 for s in strips]
+    axes.set_yticks(middles, [s.label for s in strips])
+    axes.set(
+        xscale="log", xlim=ends, ylim=(strips[-1].top, 0.0),
+        xlabel="measured memory horizon over the lag that the task needs",
+        title="Who learns far enough, and who solves the task",
+    )  # fmt: skip
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    _draw_legend(figure, axes)
+
+
+def _draw_legend(figure: "Figure", axes: "Axes") -> None:
+    for marker, colour, face, label in (
+        ("o", _SOLVED, _SOLVED, "solved"),
+        ("o", _UNSOLVED, "white", "not solved"),
+        (">", GREY, GREY, "at least this far: there are no more steps"),
+    ):
+        axes.plot([], [], marker, color=colour, markerfacecolor=face, label=label)
+    axes.fill_between([], [], color=GREY, alpha=0.12, label="falls short")
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=8)
+
+
+def _strips(found: Sequence[Reach]) -> list[_Strip]:
+    """A strip for each table and lag, from the top down."""
+    groups: dict[tuple[str, int], list[Reach]] = {}
+    for reach in found:
+        groups.setdefault((reach.table, reach.needs_lag), []).append(reach)
+    strips, top = [], 0.0
+    for (table, lag), group in groups.items():
+        levels = _levels([_ratio(reach) for reach in group])
+        marks = [(r, top + 0.8 + level) for r, level in zip(group, levels, strict=True)]
+        top += 1.6 + max(levels)
+        strips.append(_Strip(f"{table}, {lag} steps", marks, top))
+    return strips
+
+
+def _levels(ratios: Sequence[float]) -> list[int]:
+    """For each mark the first level on which no other is near."""
+    placed: list[tuple[float, int]] = []
+    for ratio in ratios:
+        near = {level for other, level in placed if abs(math.log(ratio / other)) < _NEAR}
+        placed.append((ratio, next(n for n in range(len(placed) + 1) if n not in near)))
+    return [level for _, level in placed]
+
+
+def _ratio(reach: Reach) -> float:
+    """Horizon over lag; a horizon of 0 steps is drawn as one of a half."""
+    return max(0.5, reach.horizon_steps) / reach.needs_lag

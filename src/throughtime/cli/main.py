@@ -110,10 +110,16 @@ def _parse(arguments: Sequence[str] | None) -> Command:
     except SystemExit as leave:
         if leave.code:
             _complain(_one_line(complaint.getvalue()))
-        # All verbs in a row are wider than a terminal; they are listed below.
         explained.seek(0)
-        print(explained.read().replace("{" + ",".join(_VERBS) + "}", "COMMAND"), end="")
+        print(_plainer(explained.read()), end="")
         raise
+
+
+def _plainer(help_text: str) -> str:
+    """The help without what tyro says of types, its boxes as wide as before."""
+    # All verbs in a row are wider than a terminal; they are listed below.
+    text = help_text.replace("{" + ",".join(_VERBS) + "}", "COMMAND")
+    return re.sub(r"\{None\}\|([^\s\]]+\]?)", lambda found: found[1].ljust(len(found[0])), text)
 
 
 def _report(error: Exception) -> int:

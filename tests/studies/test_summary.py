@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from throughtime.studies.summary import Row, interval, summaries
+from throughtime.studies.summary import Row, interval, share_interval, summaries
 
 
 def row(cell, length, seed, score, *, solved=False, error=None):
@@ -46,3 +46,11 @@ def test_runs_are_grouped_by_cell_and_length_and_broken_ones_count_as_failures()
     ]  # fmt: skip
     assert found[0].success_rate == pytest.approx(1 / 3)
     assert (found[1].low, found[1].high) == (None, None)
+
+
+def test_the_interval_of_a_share_by_hand():
+    # Wilson's score for 3 of 6, 0 of 10 and 10 of 10.
+    assert share_interval([0.0, 1.0] * 3) == pytest.approx((0.1876, 0.8124), abs=1e-4)
+    assert share_interval([0.0] * 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert share_interval([1.0] * 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+    assert share_interval([1.0]) == (None, None)

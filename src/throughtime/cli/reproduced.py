@@ -15,6 +15,8 @@ from throughtime.studies.reproduce.runs import PlannedRun, Stage
 
 __all__ = ["Progress", "listed"]
 
+_NAME_WIDTH = 20
+
 
 class Progress(ReproduceWatch):
     """A line for every step that ends, and the table at the end.
@@ -82,9 +84,10 @@ def listed(experiments: Sequence[Experiment]) -> Table:
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False)
-    table.add_column("row", ratio=1)
-    for name in ("paper", "ours", "95 % interval", "runs", "horizon / lag"):
-        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("row", ratio=1, min_width=_NAME_WIDTH)
+    for name, width in (("paper", 9), ("ours", 9), ("95 % interval", 9), ("runs", 4)):
+        table.add_column(name, justify="right", max_width=width)
+    table.add_column("horizon / lag", justify="right", max_width=9)
     table.add_column("verdict", no_wrap=True)
     for row in rows:
         table.add_row(*row_texts(row))

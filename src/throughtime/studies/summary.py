@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-__all__ = ["Row", "Summary", "interval", "summaries"]
+__all__ = ["Row", "Summary", "interval", "share_interval", "summaries"]
 
 # Student's t, two-sided 95 %, for 1 to 30 degrees of freedom; beyond, the normal 1.96.
 _T95 = (
@@ -72,6 +72,22 @@ def interval(values: Sequence[float]) -> tuple[float | None, float | None]:
     half = t * statistics.stdev(values) / math.sqrt(len(values))
     mean = statistics.fmean(values)
     return max(0.0, mean - half), mean + half
+
+
+def share_interval(values: Sequence[float]) -> tuple[float | None, float | None]:
+    """The 95 % interval of a share from zeros and ones, by Wilson's score: never out of [0, 1].
+
+    Needs two runs at least.
+
+    Source: Wilson 1927; the interval by Student's t is of numbers that vary about a mean.
+    """
+    runs = len(values)
+    if runs < 2:
+        return None, None
+    share, z2 = statistics.fmean(values), 1.96**2
+    middle = (share + z2 / (2 * runs)) / (1 + z2 / runs)
+    half = math.sqrt(z2 * share * (1 - share) / runs + (z2 / (2 * runs)) ** 2) / (1 + z2 / runs)
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def summaries(rows: Sequence[Row]) -> list[Summary]:

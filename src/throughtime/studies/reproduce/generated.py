@@ -173,16 +173,12 @@ TEMPORAL_ORDER = Experiment(
     arms=tuple(_ordered(s, m, T) for T in _LENGTHS for s in _STARTS for m in _METHODS),
     rows=(
         *(
-            _order_row(
-                f"{s}, {m}", tuple(f"{s}, {m}, T={T}" for T in _LENGTHS), "a curve against length"
-            )
+            _order_row(f"{s}, {m}", tuple(f"{s}, {m}, T={T}" for T in _LENGTHS), "a curve")
             for s in _STARTS
             for m in _METHODS
         ),
         *(
-            _order_row(
-                m, tuple(f"{s}, {m}, T={T}" for s in _STARTS for T in _LENGTHS), "of three curves"
-            )
+            _order_row(m, tuple(f"{s}, {m}, T={T}" for s in _STARTS for T in _LENGTHS), "3 curves")
             for m in _METHODS
         ),
     ),

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from throughtime.studies.reproduce.experiment import Experiment, Row
 from throughtime.studies.reproduce.runs import PlannedRun
-from throughtime.studies.summary import interval
+from throughtime.studies.summary import interval, share_interval
 
 __all__ = ["Measured", "judged"]
 
@@ -22,7 +22,8 @@ class Measured:
     Attributes:
         row: What was to be measured.
         ours: Mean over the seeds; None where no run has the number.
-        low: Lower end of its 95 % interval by Student's t; None below two seeds.
+        low: Lower end of its 95 % interval, by Student's t or, of a share, Wilson's score; None
+            below two runs.
         high: Its upper end.
         values: The number of each run that has it.
         runs: Runs that were trained.
@@ -59,7 +60,7 @@ def judged(experiment: Experiment, runs: Sequence[PlannedRun]) -> list[dict[str,
 def _measured(row: Row, runs: Sequence[PlannedRun]) -> Measured:
     trained = [run.values() for run in runs if run.arm.name in row.arms and run.found("train")]
     values = [found[row.measure] for found in trained if row.measure in found]
-    low, high = interval(values)
+    low, high = share_interval(values) if row.measure == "solved" else interval(values)
     return Measured(
         row,
         statistics.fmean(values) if values else None,

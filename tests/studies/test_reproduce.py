@@ -359,6 +359,16 @@ def test_a_run_is_named_by_its_options_wherever_its_data_lie(tmp_path):
     assert planned_run(other, tmp_path / "one", 0, tmp_path).folder != runs[0].folder
 
 
+def test_tables_that_share_a_run_probe_it_apart(tmp_path):
+    """The words of one table and the agreement of another are measured on one LSTM."""
+    arm = _tiny("lstm", cell="lstm")
+    probes = ("evaluate", "agreement", "programs")
+    runs = [planned_run(replace(arm, probe=probe), None, 0, tmp_path) for probe in probes]
+    assert len({run.folder for run in runs}) == 1
+    assert len({run.output("probe") for run in runs}) == 3
+    assert len({run.output("train") for run in runs}) == 1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_quick_form_of_a_table_passes_through_every_step(name, tmp_path):

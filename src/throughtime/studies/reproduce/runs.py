@@ -43,8 +43,9 @@ class PlannedRun:
         return f"{self.arm.name}, seed {self.seed}"
 
     def output(self, stage: str) -> Path:
-        """What the process of a stage prints into."""
-        ending = "" if stage == "train" else f"-{stage}"
+        """What the process of a stage prints into; tables that share a run may probe it apart."""
+        probe = self.arm.probe or "probe"
+        ending = {"train": "", "probe": f"-{probe}"}.get(stage, f"-{stage}")
         return self.folder.with_name(f"{self.folder.name}{ending}.json")
 
     def found(self, stage: str) -> dict[str, Any] | None:

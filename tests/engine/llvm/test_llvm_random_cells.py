@@ -63,7 +63,8 @@ def test_float32_is_as_near_as_eager_float32_in_a_thousand_cells(start):
     assert beyond(ALL[start : start + 50]) == {}
 
 
-@pytest.mark.parametrize("seed", SHOWN[::6])
+# 260 chooses by a comparison of parameters alone.
+@pytest.mark.parametrize("seed", [*SHOWN[::6], 260])
 def test_float64_equals_the_reference(seed):
     found = in_float64(seed)
     assert found.error <= ROUNDING, found

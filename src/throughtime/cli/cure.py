@@ -4,8 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import tyro
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from throughtime.cli.command import Command
 from throughtime.errors import ConfigError
@@ -21,9 +20,9 @@ __all__ = ["Cure"]
 class Cure(Command):
     """Cure a run's first finding: train again with one thing changed, and compare."""
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Run folder; the cured run stands beside it, in RUN-cured-N."""
-    all_cures: Annotated[bool, tyro.conf.arg(name="all")] = False
+    all_cures: Annotated[bool, arg(name="all")] = False
     """Try every cure that applies, each alone, instead of the first."""
     needs_lag: int | None = None
     """Steps over which the answer depends on the input; the task's own, or as used, if absent."""

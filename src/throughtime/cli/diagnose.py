@@ -4,9 +4,9 @@ import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from throughtime.cli.command import Command
 from throughtime.errors import ConfigError
@@ -22,7 +22,7 @@ __all__ = ["Diagnose"]
 class Diagnose(Command):
     """See how far back a model learns, what is wrong with it, and what cures it."""
 
-    target: Positional[str]
+    target: Annotated[Positional[str], arg(metavar="RUN|CALLABLE")]
     """Run folder, or package.module:function that returns (model, batch, loss[, training])."""
     needs_lag: int | None = None
     """Steps over which the answer depends on the input; the task's own, or as used, if absent."""

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from throughtime.cli.command import Command
 from throughtime.train.config import Device
@@ -15,9 +16,9 @@ __all__ = ["Evaluate"]
 class Evaluate(Command):
     """Score the model of a run: on its validation text or another text, or on its task."""
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Run folder."""
-    data: Positional[Path | None] = None
+    data: Annotated[Positional[Path | None], arg(metavar="[DATA]")] = None
     """Text file or folder; the run's own text if absent. Of that, only the validation part."""
     device: Device = "auto"
     """Where to compute; auto takes a GPU if torch sees one."""

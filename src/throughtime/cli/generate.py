@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from throughtime.cli.command import Command
 
@@ -14,7 +15,7 @@ __all__ = ["Generate"]
 class Generate(Command):
     """Let the model of a run go on from a prompt."""
 
-    run: Positional[Path]
+    run: Annotated[Positional[Path], arg(metavar="RUN")]
     """Run folder."""
     prompt: str = "\n"
     """Text to go on from."""

@@ -4,9 +4,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from throughtime.cli.command import Command
 from throughtime.errors import ConfigError
@@ -24,7 +24,7 @@ _RESULTS = Path("bench") / "results" / "reproduce"
 class Reproduce(Command):
     """Have a published table again: our numbers beside the paper's; --list says which."""
 
-    name: Positional[str | None] = None
+    name: Annotated[Positional[str | None], arg(metavar="[NAME]")] = None
     """Of the table."""
     list: bool = False
     """Say which tables there are, what they claim, and which data they need."""

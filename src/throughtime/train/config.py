@@ -8,9 +8,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from throughtime.errors import ConfigError
 
@@ -51,7 +51,7 @@ def parse_duration(text: str) -> float:
 class DataConfig:
     """What is learnt."""
 
-    data: Positional[Path | None] = None
+    data: Annotated[Positional[Path | None], arg(metavar="[DATA]")] = None
     """Text file (.gz too), or folder with train and valid files; Python's manual if absent."""
     task: str | None = None
     """Learn a task of `throughtime tasks` instead of a text; DATA is its .npz, if it has one."""

@@ -8,20 +8,20 @@ from throughtime.train.config import TrainConfig
 
 __all__ = ["AGREEMENT", "CLASS_SOFTMAX", "PTB_WORDS"]
 
-_UPDATES_A_PASS = 1_329  # 929,589 words, 20 streams of 35
-_PASSES = 10
+_UPDATES_A_PASS = {20: 2_324, 35: 1_329}  # by steps of a window: 929,589 words, 20 streams
 
 
-def _words(**options: Any) -> TrainConfig:
-    """Zaremba's small network, in 20 streams of 35 words.
+def _words(passes: int, window_steps: int, **options: Any) -> TrainConfig:
+    """Zaremba's small network, in his 20 streams.
 
     His loss is a sum over 20 steps, ours a mean: the rate of 1 and the norm of 5 are 20 and 0.25.
     """
     small: dict[str, Any] = {
         "unit": "word", "cell": "lstm", "layers": 2, "hidden": 200, "dropout": 0.0,
-        "batch_size": 20, "window_steps": 35, "updates": _PASSES * _UPDATES_A_PASS,
+        "batch_size": 20, "window_steps": window_steps,
+        "updates": passes * _UPDATES_A_PASS[window_steps],
         "optimiser": "sgd", "learning_rate": 20.0, "clip_norm": 0.25,
-        "schedule": "linear", "warmup": 0.0, "validations": _PASSES, "keep": "best",
+        "schedule": "linear", "warmup": 0.0, "validations": passes, "keep": "best",
     }  # fmt: skip
     return configured(**(small | options))
 
@@ -38,12 +38,12 @@ PTB_WORDS = Experiment(
     source="Zaremba, Sutskever & Vinyals 2014, table 1; Merity, Keskar & Socher 2018; "
     "Press & Wolf 2017",
     arms=(
-        _arm("small LSTM", _words()),
+        _arm("small LSTM", _words(13, 20)),
         _arm(
             "LSTM, dropouts, tied",
             _words(
-                cell="recurrent_dropout(lstm,p=0.1)", hidden=400, dropout=0.4, weight_drop=0.2,
-                tied=True, updates=12 * _UPDATES_A_PASS,
+                12, 35, cell="recurrent_dropout(lstm,p=0.1)", hidden=400, dropout=0.4,
+                weight_drop=0.2, tied=True,
             ),
         ),
     ),
@@ -73,9 +73,9 @@ AGREEMENT = Experiment(
     source="Linzen, Dupoux & Goldberg 2016; Gulordava et al. 2018 (their LSTM 80.5, simple network "
     "73.2 % of other, whole sentences, from 80 million words)",
     arms=(
-        Arm("LSTM", _words(), "ptb", "agreement", "agreement/linzen_filtered"),
+        Arm("LSTM", _words(10, 35), "ptb", "agreement", "agreement/linzen_filtered"),
         Arm(
-            "tanh", _words(cell="rnn", learning_rate=5.0), "ptb", "agreement",
+            "tanh", _words(10, 35, cell="rnn", learning_rate=5.0), "ptb", "agreement",
             "agreement/linzen_filtered",
         ),
     ),
@@ -95,7 +95,7 @@ AGREEMENT = Experiment(
 
 
 def _softmax(name: str, **options: Any) -> Arm:
-    return _arm(name, _words(layers=1, updates=2 * _UPDATES_A_PASS, validations=2, **options))
+    return _arm(name, _words(2, 35, layers=1, **options))
 
 
 _SPEED = ("tokens_per_s", "words a second in training", "high")

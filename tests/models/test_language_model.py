@@ -102,6 +102,23 @@ def test_tied_weights_are_one_matrix_with_both_gradients():
     torch.testing.assert_close(tied.embedding.weight.grad, both)
 
 
+def embedded(**options):
+    torch.manual_seed(0)
+    return LanguageModel(LSTM, 500, 64, embedding_size=64, **options).embedding.weight
+
+
+def test_vectors_start_with_the_variance_that_layers_are_scaled_for():
+    assert embedded().var().item() == pytest.approx(1.0, rel=0.05)
+    assert embedded(tied=True).var().item() == pytest.approx(1 / 64**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_vectors_start_in_the_range_that_is_named(tied):
+    drawn = embedded(embedding_range=0.25, tied=tied)
+    assert drawn.abs().max().item() == pytest.approx(0.25, rel=0.01)
+    assert drawn.var().item() == pytest.approx(0.25**2 / 3, rel=0.05)
+
+
 def test_what_cannot_be_tied_is_refused():
     with pytest.raises(ConfigError, match=f"embedding has size {E} and the last layer {H}"):
         make(tied=True)

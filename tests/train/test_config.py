@@ -41,6 +41,8 @@ def test_what_is_no_duration_is_refused(text):
         (lambda: ModelConfig(layers=0), "layers"),
         (lambda: ModelConfig(hidden=-1), "hidden"),
         (lambda: ModelConfig(embedding=0), "embedding"),
+        (lambda: ModelConfig(embedding_range=0.0), "embedding_range"),
+        (lambda: ModelConfig(embedding_range=float("inf")), "embedding_range"),
         (lambda: ModelConfig(dropout=1.0), "dropout"),
         (lambda: ModelConfig(dropout=float("nan")), "dropout"),
         (lambda: ModelConfig(adaptive=(5, 5)), "adaptive"),

@@ -129,6 +129,7 @@ def test_the_score_is_in_the_units_of_the_field(text, tmp_path, unit, metric):
         ("model", {"layers": 2}),
         ("model", {"hidden": 7}),
         ("model", {"embedding": 5}),
+        ("model", {"embedding_range": 0.1}),
         ("model", {"cell": "gru"}),
         ("model", {"dropout": 0.0}),
         ("model", {"embedding": 6, "tied": True}),

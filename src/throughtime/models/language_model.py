@@ -14,10 +14,6 @@ __all__ = ["AdaptiveSoftmax", "Hx", "LanguageModel", "Softmax"]
 
 Hx = Tensor | Sequence["Hx"] | None  # what a recurrent layer carries on, as `Recurrent` has it
 
-# Zaremba et al. 2014 draw every weight from U(-0.1, 0.1); torch's N(0, 1) embedding, tied to the
-# output, would start with logits of size sqrt(H).
-_EMBEDDING_RANGE = 0.1
-
 # Each further group of rarer symbols sees features projected to a quarter of the one before.
 _TAIL_DIVISOR = 4
 
@@ -81,7 +77,10 @@ class LanguageModel(nn.Module):
         vocabulary_size: Number of symbols V.
         hidden_size: Units of a layer.
         num_layers: Layers.
-        embedding_size: Size of a symbol's vector.
+        embedding_size: Size E of a symbol's vector.
+        embedding_range: Vectors start uniform in plus or minus this, 0.1 with Zaremba et al. If
+            None they start normal: of variance 1, which weights of layers are scaled for, or tied
+            of 1/sqrt(E), between that and the 1/E that logits of size 1 would need.
         dropout: Probability of dropping a value.
         tied: Use the embedding E as the output matrix W.
         cutoffs: Cut-offs of an adaptive softmax; none for a full one.
@@ -106,6 +105,7 @@ class LanguageModel(nn.Module):
         num_layers: int = 1,
         *,
         embedding_size: int,
+        embedding_range: float | None = None,
         dropout: float = 0.0,
         tied: bool = False,
         cutoffs: Sequence[int] = (),
@@ -113,7 +113,10 @@ class LanguageModel(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocabulary_size, embedding_size)
-        nn.init.uniform_(self.embedding.weight, -_EMBEDDING_RANGE, _EMBEDDING_RANGE)
+        if embedding_range is not None:
+            nn.init.uniform_(self.embedding.weight, -embedding_range, embedding_range)
+        elif tied:
+            nn.init.normal_(self.embedding.weight, std=embedding_size**-0.25)
         self.dropout = nn.Dropout(dropout)
         self.recurrent = Recurrent(
             cell,

@@ -4,6 +4,7 @@ Plain dataclasses, read by three: the command line (each field is a flag, its co
 `config.toml` in the run folder, and the code that trains. Nothing here imports torch.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -93,6 +94,8 @@ class ModelConfig:
     """Units of the projected state of a cell that has one; half of hidden if absent."""
     embedding: int | None = None
     """Size of a symbol's vector; 64 for characters and bytes, else as many as hidden units."""
+    embedding_range: float | None = None
+    """Symbols' vectors start uniform in plus or minus this; normal of variance 1 if absent."""
     dropout: float | None = None
     """Probability of dropping a value after embedding and layers; 0.1, and 0 for a task."""
     init: tuple[str, ...] = ()
@@ -118,6 +121,8 @@ class ModelConfig:
         for name in ("hidden", "embedding", "projection"):
             if getattr(self, name) is not None:
                 _at_least(name, getattr(self, name), 1)
+        if self.embedding_range is not None and not 0.0 < self.embedding_range < math.inf:
+            _refuse("embedding_range", self.embedding_range, "a positive number", "0.1")
         for name in ("dropout", "weight_drop"):
             if getattr(self, name) is not None and not 0.0 <= getattr(self, name) < 1.0:
                 _refuse(name, getattr(self, name), "a probability below 1", "0.1")
@@ -219,7 +224,7 @@ class RunConfig:
 
 OF_TEXTS = {
     "data": ("unit", "valid_fraction", "max_vocabulary"),
-    "model": ("embedding", "tied", "adaptive"),
+    "model": ("embedding", "embedding_range", "tied", "adaptive"),
     "run": ("window_steps", "sample"),
 }
 """Options that a task has no use for, by group."""

@@ -47,6 +47,7 @@ def make_language_model(config: ModelConfig, unit: str, vocabulary_size: int) ->
         config.hidden,
         config.layers,
         embedding_size=config.embedding or (_SMALL_EMBEDDING if is_small else config.hidden),
+        embedding_range=config.embedding_range,
         tied=config.tied,
         cutoffs=config.adaptive,
         dropout=config.dropout or 0.0,

@@ -18,7 +18,7 @@ def _words(passes: int, window_steps: int, **options: Any) -> TrainConfig:
     """
     small: dict[str, Any] = {
         "unit": "word", "cell": "lstm", "layers": 2, "hidden": 200, "dropout": 0.0,
-        "batch_size": 20, "window_steps": window_steps,
+        "embedding_range": 0.1, "batch_size": 20, "window_steps": window_steps,
         "updates": passes * _UPDATES_A_PASS[window_steps],
         "optimiser": "sgd", "learning_rate": 20.0, "clip_norm": 0.25,
         "schedule": "linear", "warmup": 0.0, "validations": passes, "keep": "best",

@@ -4,8 +4,8 @@ import errno
 import json
 import math
 import os
-import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ import torch
 from throughtime.errors import CheckpointError, ConfigError, DataError, EngineError, RunBusyError
 from throughtime.records import RunFolder, atomic, read_config, read_metrics
 from throughtime.tasks import baselines
-from throughtime.train import budget
+from throughtime.train import budget, loop, run
 from throughtime.train.budget import Pace, updates_within
 from throughtime.train.checkpoint import load_model
 from throughtime.train.config import config_from
@@ -187,26 +187,36 @@ def test_a_budget_becomes_updates_once_and_leaves_no_other_trace(text, tmp_path,
     assert_equal_bits(final_tensors(tmp_path / "budget"), final_tensors(tmp_path / "updates"))
 
 
-def test_twenty_updates_are_timed(text, tmp_path, monkeypatch):
-    made = []
-    make_update = budget.make_update
+def test_twenty_updates_are_timed_and_what_fits_is_planned(text, tmp_path, monkeypatch):
+    made, paces = [], []
+    make_update, measure = budget.make_update, budget.measure_pace
     monkeypatch.setattr(budget, "make_update", lambda *a: made.append(make_update(*a)))
-    result = start_run(tiny_config(text, updates=None, budget="2s"), tmp_path / "run")
+    monkeypatch.setattr(run, "measure_pace", lambda *a: paces.append(measure(*a)) or paces[0])
+    config = tiny_config(text, updates=None, budget="1s")
+    start_run(config, tmp_path / "run")
+    planned = config_from(read_config(tmp_path / "run" / "config.toml")).run.updates
     assert len(made) == 20
-    assert result.elapsed_s < 1.25 * 2.0 + 1.0
-    assert result.plan.update_s is not None
+    assert planned == updates_within(1.0, paces[0], config.run.validations)
+    assert 0.0 < 20 * paces[0].update_s < 2.0 * paces[0].measuring_s
 
 
-def test_the_guard_is_a_quarter_above_the_budget(text, tmp_path):
+@pytest.mark.parametrize(
+    ("late_s", "updates", "ending"), [(1.2, 12, Ending.FINISHED), (1.3, 4, Ending.OUT_OF_TIME)]
+)
+def test_the_guard_is_a_quarter_above_the_budget(
+    text, tmp_path, monkeypatch, late_s, updates, ending
+):
+    now_s = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: now_s[0]))
+
     class Slow(Watch):
         def updated(self, record):
             if record.update == 3:
-                time.sleep(1.3)
+                now_s[0] += late_s
 
     result = start_run(tiny_config(text, budget="1s"), tmp_path / "run", Slow())
-    assert result.ending is Ending.OUT_OF_TIME
-    assert result.updates == 4
-    assert result.validation.update == 4  # what it has is scored
+    assert (result.updates, result.ending) == (updates, ending)
+    assert result.validation.update == updates  # what it has is scored
     assert resume_run(tmp_path / "run").ending is Ending.FINISHED
 
 

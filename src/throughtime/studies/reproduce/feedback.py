@@ -69,8 +69,8 @@ GATED_FEEDBACK = Experiment(
     "by Adam at 0.012 with a cosine, clipped at 1. Rate and first weights (Glorot's times 1.5, "
     "orthogonal recurrent ones) were searched with PTB's stack of GRUs on the validation part, "
     "eight runs of 1,000 updates: torch's first weights left it at the frequencies of single "
-    "characters. Symbols' vectors start in plus or minus 0.1. Of enwik6 the last tenth is scored, which nothing is chosen by; of PTB the test "
-    "part.",
+    "characters. Symbols' vectors start in plus or minus 0.1. Of enwik6 the last tenth is scored, "
+    "which nothing is chosen by; of PTB the test part.",
 )
 
 _SIZES = {"GRU": (80, 68), "LSTM": (70, 61)}

@@ -150,6 +150,7 @@ _METHODS: dict[str, dict[str, Any]] = {
     "SGD + clip + Omega": {"clip_norm": 1.0, "omega": 4.0},
 }
 _LENGTHS = (20, 50)
+_AT = (*(f", T={T}" for T in _LENGTHS), "")
 
 
 def _ordered(start: str, method: str, length: int) -> Arm:
@@ -178,6 +179,11 @@ TEMPORAL_ORDER = Experiment(
             for m in _METHODS
         ),
         *(
+            _order_row(f"{m}, T={T}", tuple(f"{s}, {m}, T={T}" for s in _STARTS), "3 points")
+            for T in _LENGTHS
+            for m in _METHODS
+        ),
+        *(
             _order_row(m, tuple(f"{s}, {m}, T={T}" for s in _STARTS for T in _LENGTHS), "3 curves")
             for m in _METHODS
         ),
@@ -185,8 +191,8 @@ TEMPORAL_ORDER = Experiment(
     orders=(
         *((f"{s}, SGD + clip", f"{s}, SGD") for s in _STARTS),
         *((f"{s}, SGD + clip + Omega", f"{s}, SGD + clip") for s in _STARTS),
-        ("SGD + clip", "SGD"),
-        ("SGD + clip + Omega", "SGD + clip"),
+        *((f"SGD + clip{at}", f"SGD{at}") for at in _AT),
+        *((f"SGD + clip + Omega{at}", f"SGD + clip{at}") for at in _AT),
     ),
     chosen="50 units, batch 20, rate 0.01, clip 1, Omega 4 as in the paper; lengths 20 and 50 "
     "of its 20 to 200, and 12,000 updates where it has up to 5 million, so shares of solved runs "

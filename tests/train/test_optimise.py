@@ -9,7 +9,7 @@ from torch import nn
 from throughtime.train.config import OptimiserConfig
 from throughtime.train.optimise import SimplifiedNesterov, learning_rate, make_optimiser, take_step
 
-SCHEDULES = ("constant", "linear", "cosine")
+SCHEDULES = ("constant", "linear", "cosine", "exponential")
 
 
 def parameter_with_gradient(gradient, value=1.0):
@@ -111,12 +111,23 @@ def test_the_rate_falls_by_its_formula():
     assert [rate("linear", u) for u in (0, 50, 99)] == pytest.approx([1.0, 0.5, 0.01])
     cosine = [0.5 * (1 + math.cos(math.pi * u / 100)) for u in (0, 50, 99)]
     assert [rate("cosine", u) for u in (0, 50, 99)] == pytest.approx(cosine)
+    halved = [0.5 ** (9 * u / 100) for u in (0, 50, 99)]
+    assert [rate("exponential", u) for u in (0, 50, 99)] == pytest.approx(halved)
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES[1:])
+def test_the_rate_is_held_and_then_falls_as_it_would(schedule):
+    held = OptimiserConfig(schedule=schedule, warmup=0.1, hold=0.3)
+    plain = OptimiserConfig(schedule=schedule, warmup=0.0)
+    rates = [learning_rate(held, u, 200) for u in range(200)]
+    assert rates[20:80] == [held.learning_rate] * 60
+    assert rates[80:] == [learning_rate(plain, u, 120) for u in range(120)]
 
 
 @pytest.mark.parametrize("updates", [1, 2, 3])
 def test_the_shortest_runs_have_a_rate(updates):
     for schedule in SCHEDULES:
-        config = OptimiserConfig(schedule=schedule)
+        config = OptimiserConfig(schedule=schedule, hold=None if schedule == "constant" else 0.5)
         rates = [learning_rate(config, u, updates) for u in range(updates)]
         assert all(0.0 < rate <= config.learning_rate for rate in rates)
 

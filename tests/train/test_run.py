@@ -141,6 +141,7 @@ def test_the_score_is_in_the_units_of_the_field(text, tmp_path, unit, metric):
         ("optimiser", {"weight_decay": 0.1}),
         ("optimiser", {"schedule": "linear"}),
         ("optimiser", {"warmup": 0.5}),
+        ("optimiser", {"hold": 0.5}),
         ("optimiser", {"clip_norm": 0.01, "optimiser": "sgd"}),
         ("optimiser", {"clip_value": 1e-4, "optimiser": "sgd"}),
         ("run", {"seed": 1}),

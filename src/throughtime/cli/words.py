@@ -103,9 +103,10 @@ def _optimiser(plan: Plan) -> str:
     options = plan.config.optimiser
     clips = {"joint norm": options.clip_norm, "value": options.clip_value}
     clipped = [f"{name} at {bound:g}" for name, bound in clips.items() if bound]
+    held = "" if options.hold is None else f", held {options.hold:.0%}"
     return (
         f"{options.optimiser}, learning rate {options.learning_rate:g}, {options.schedule}, "
-        f"warm-up {options.warmup:.0%}; clipped: {' and '.join(clipped) or 'nothing'}"
+        f"warm-up {options.warmup:.0%}{held}; clipped: {' and '.join(clipped) or 'nothing'}"
     )
 
 

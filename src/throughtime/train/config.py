@@ -149,10 +149,12 @@ class OptimiserConfig:
     """Momentum of sgd (0 if absent), rmsprop (0) and nesterov (0.9)."""
     weight_decay: float = 0.0
     """L2 penalty; decoupled from the gradient with adamw."""
-    schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """How the learning rate falls from its largest value, to zero but for constant."""
+    schedule: Literal["constant", "linear", "cosine", "exponential"] = "cosine"
+    """How the learning rate falls from its largest value: not, to zero, or halved nine times."""
     warmup: float = 0.05
     """Part of the updates in which the learning rate rises to its largest value."""
+    hold: float | None = None
+    """Part of the updates in which it stays there before it falls; none if absent."""
     clip_norm: float = 1.0
     """Largest joint norm of all gradients, which longer ones are scaled down to; 0 for none."""
     clip_value: float = 0.0
@@ -168,6 +170,8 @@ class OptimiserConfig:
             _not_negative(name, getattr(self, name))
         if not 0.0 <= self.warmup < 1.0:
             _refuse("warmup", self.warmup, "a part of the updates, from 0 to below 1", "0.05")
+        if self.hold is not None:
+            self._check_hold(self.hold)
         if self.momentum is not None and self.optimiser in {"adam", "adamw"}:
             raise ConfigError(
                 f"momentum is {self.momentum}, but {self.optimiser} has none of its own. "
@@ -175,6 +179,16 @@ class OptimiserConfig:
             )
         if self.momentum is not None and not 0.0 <= self.momentum < 1.0:
             _refuse("momentum", self.momentum, "a number from 0 to below 1", "0.9")
+
+    def _check_hold(self, hold: float) -> None:
+        if self.schedule == "constant":
+            raise ConfigError(
+                f"hold is {hold}, but a constant learning rate never falls. Drop --hold, or choose "
+                "--schedule linear, cosine or exponential."
+            )
+        if not 0.0 <= hold < 1.0 - self.warmup:
+            left = f"a part of the updates, from 0 to below {1.0 - self.warmup:g}: 1 less warmup"
+            _refuse("hold", hold, left, "0.3")
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ _MOMENTUM = {"nesterov": 0.9}
 # As in the code of Chung et al. 2015, which takes 0.1 theta for a gradient that is not finite.
 _SHRINK = 0.1
 
+# How often Zaremba et al. 2014 halve the rate of their small network.
+_HALVINGS = 9
+
 
 class SimplifiedNesterov(torch.optim.Optimizer):
     """Nesterov's momentum, written for the point at which the gradient is taken.
@@ -93,13 +96,17 @@ def make_optimiser(config: OptimiserConfig, parameters: Iterable[Tensor]) -> tor
 def learning_rate(config: OptimiserConfig, update: int, updates: int) -> float:
     """The learning rate of update `update` (from 0) of `updates`: a function of nothing else.
 
-    It rises in a line over the warm-up, then falls from the full rate towards zero, which the
-    update after the last one would have: in a line, or as half a cosine.
+    It rises in a line over the warm-up, holds the full rate for a while, and falls: in a line or as
+    half a cosine, towards zero, which the update after the last one would have, or halved nine
+    times on the way to it, as Zaremba et al. 2014 do in steps (after 4 of 13 passes).
     """
     warmup_updates = math.ceil(config.warmup * updates)
     if update < warmup_updates:
         return config.learning_rate * (update + 1) / warmup_updates
-    progress = (update - warmup_updates) / (updates - warmup_updates)
+    held_updates = warmup_updates + math.ceil((config.hold or 0.0) * updates)
+    if update < held_updates:
+        return config.learning_rate
+    progress = (update - held_updates) / (updates - held_updates)
     match config.schedule:
         case "constant":
             return config.learning_rate
@@ -107,6 +114,8 @@ def learning_rate(config: OptimiserConfig, update: int, updates: int) -> float:
             return config.learning_rate * (1.0 - progress)
         case "cosine":
             return config.learning_rate * 0.5 * (1.0 + math.cos(math.pi * progress))
+        case "exponential":
+            return config.learning_rate * 0.5 ** (_HALVINGS * progress)
 
 
 class Step(NamedTuple):

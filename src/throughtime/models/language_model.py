@@ -77,10 +77,10 @@ class LanguageModel(nn.Module):
         vocabulary_size: Number of symbols V.
         hidden_size: Units of a layer.
         num_layers: Layers.
-        embedding_size: Size E of a symbol's vector.
+        embedding_size: Size D of a symbol's vector.
         embedding_range: Vectors start uniform in plus or minus this, 0.1 with Zaremba et al. If
             None they start normal: of variance 1, which weights of layers are scaled for, or tied
-            of 1/sqrt(E), between that and the 1/E that logits of size 1 would need.
+            of 1/sqrt(D), between that and the 1/D that logits of size 1 would need.
         dropout: Probability of dropping a value.
         tied: Use the embedding E as the output matrix W.
         cutoffs: Cut-offs of an adaptive softmax; none for a full one.

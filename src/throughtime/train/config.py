@@ -95,7 +95,8 @@ class ModelConfig:
     embedding: int | None = None
     """Size of a symbol's vector; 64 for characters and bytes, else as many as hidden units."""
     embedding_range: float | None = None
-    """Symbols' vectors start uniform in plus or minus this; normal of variance 1 if absent."""
+    """Symbols' vectors start uniform in plus or minus this; if absent normal, of variance 1, or
+    tied 1/sqrt(size)."""
     dropout: float | None = None
     """Probability of dropping a value after embedding and layers; 0.1, and 0 for a task."""
     init: tuple[str, ...] = ()

@@ -98,7 +98,7 @@ def learning_rate(config: OptimiserConfig, update: int, updates: int) -> float:
 
     It rises in a line over the warm-up, holds the full rate for a while, and falls: in a line or as
     half a cosine, towards zero, which the update after the last one would have, or halved nine
-    times on the way to it, as Zaremba et al. 2014 do in steps (after 4 of 13 passes).
+    times by then, little by little, where Zaremba et al. 2014 halve it after each of 9 passes.
     """
     warmup_updates = math.ceil(config.warmup * updates)
     if update < warmup_updates:

@@ -30,6 +30,12 @@ def test_files_and_functions_are_short_and_say_what_they_answer(path):
     assert not set(long) - exempt
 
 
+def test_test_files_are_short_too():
+    here = Path(__file__).parent
+    lines = {path.relative_to(here): path.read_text().count("\n") for path in here.rglob("*.py")}
+    assert not {path: count for path, count in lines.items() if count > MOST_LINES}
+
+
 def test_public_names_exist_and_are_listed():
     assert throughtime.__all__ == sorted(
         throughtime.__all__, key=lambda n: (not n.isupper(), n[0].islower(), n)

@@ -7,58 +7,32 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.functional import log_softmax
+from translators import (
+    CELLS,
+    END,
+    GRU,
+    LSTM,
+    RNN,
+    SOURCE_LENGTHS,
+    TARGET_LENGTHS,
+    B,
+    E,
+    H,
+    S,
+    T,
+    V,
+    close,
+    counting,
+    draw,
+    lengths,
+    make,
+)
 
 import throughtime as tt
-from throughtime.cells import CATALOGUE
 from throughtime.declare.graph import affines
 from throughtime.errors import ConfigError, DtypeError, ShapeError
-from throughtime.models import EncoderDecoder, inverse_sigmoid_decay
-from tolerances import TOLERANCE, error_to_largest
-
-GRU, LSTM, RNN = CATALOGUE["gru"], CATALOGUE["lstm"], CATALOGUE["rnn"]
-V_SOURCE, V, E, H, S, T, B, END = 9, 7, 5, 6, 4, 8, 3, 2
-SOURCE_LENGTHS, TARGET_LENGTHS = torch.tensor([3, 0, 2]), torch.tensor([3, 8, 0])
-BOUND = TOLERANCE["loop", torch.float64].bound
-
-
-@tt.cell(("h", tt.State("count", initial=2.0, clock=True)), params=(tt.Param("a", init=0.3),))
-def counting(x, h, count, a):
-    """A cell that looks three steps back, and one state of which only counts."""
-    late = tt.where(count + 1.0 > 3.0, 1.0, 0.5)
-    return tt.tanh(late * tt.affine("a_h", x, h) + a * tt.ago(h, 3)), count + 1.0
-
-
-CELLS = CATALOGUE | {"counting": counting}
-
-
-def make(encoder=GRU, decoder=None, layers=1, *, hidden=H, dtype=torch.float64, **options):
-    torch.manual_seed(3)
-    if encoder is CATALOGUE["lstm_projection"]:
-        options["proj_size"] = 3
-    model = EncoderDecoder(
-        encoder,
-        decoder or encoder,
-        V_SOURCE,
-        V,
-        hidden,
-        layers,
-        **{"embedding_size": E, "end": END} | options,
-    )
-    return model.to(dtype)
-
-
-def draw(steps=T):
-    generator = torch.Generator().manual_seed(1)
-    source = torch.randint(V_SOURCE, (S, B), generator=generator)
-    return source, torch.randint(V, (steps, B), generator=generator)
-
-
-def lengths():
-    return {"source_lengths": SOURCE_LENGTHS, "target_lengths": TARGET_LENGTHS}
-
-
-def close(got, want, bound=BOUND):
-    assert error_to_largest(got, want) <= bound
+from throughtime.models import inverse_sigmoid_decay
+from tolerances import TOLERANCE
 
 
 def torch_stack(ours, input_size, kind):
@@ -230,51 +204,6 @@ def test_a_padded_row_is_the_row_alone():
     written, _ = model.generate(source, T, source_lengths=SOURCE_LENGTHS)
     by_itself, _ = model.generate(source[:2, 2:], T)
     assert torch.equal(written[: len(by_itself), 2:], by_itself)
-
-
-def biased(symbol, **options):
-    """A model that writes one symbol, whatever it reads."""
-    model = make(**options)
-    with torch.no_grad():
-        model.head.weight.zero_()
-        model.head.bias.fill_(-50.0)[symbol] = 0.0
-    return model
-
-
-def test_generation_stops_at_the_end_of_every_row():
-    source, _ = draw()
-    written, real = biased(END).generate(source, T)
-    assert torch.equal(written, torch.full((1, B), END))
-    assert torch.equal(real, torch.ones(B, dtype=torch.int64))
-    written, real = biased(4).generate(source, T)
-    assert torch.equal(written, torch.full((T, B), 4))
-    assert torch.equal(real, torch.full((B,), T))
-    assert biased(4).generate(source, 0)[0].shape == (0, B)
-
-
-def test_rows_that_ended_write_nothing_more():
-    model, (source, _) = make(), draw()
-    torch.manual_seed(0)
-    written, real = model.generate(source, 40, temperature=2.0)
-    past = torch.arange(len(written))[:, None] >= real
-    assert past.any()
-    assert (written[past] == END).all()
-    assert len(written) == real.max()
-    before = torch.arange(len(written))[:, None] < real - 1
-    assert (written[before] != END).all()
-
-
-def test_temperature_draws_as_the_model_predicts():
-    model, rows = make(dtype=torch.float32), 4000
-    source = draw()[0][:, :1].expand(-1, rows)
-    predicted = model(source[:, :1], torch.tensor([[0]])).exp()[0, 0]
-    for temperature in (1.0, 0.5):
-        written, _ = model.generate(source, 1, temperature=temperature)
-        share = torch.bincount(written[0], minlength=V) / rows
-        law = predicted ** (1 / temperature)
-        assert (share - law / law.sum()).abs().max() < 0.04, "five standard deviations"
-    cold, _ = model.generate(source, 1, temperature=1e-30)
-    assert (cold == predicted.argmax()).all()
 
 
 def test_a_mask_for_the_whole_sequence_is_drawn_once(monkeypatch):

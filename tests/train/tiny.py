@@ -4,6 +4,7 @@ import random
 import shlex
 from pathlib import Path
 
+import pytest
 import torch
 
 from throughtime.train.checkpoint import load_checkpoint
@@ -15,8 +16,19 @@ from throughtime.train.config import (
     TrainConfig,
 )
 from throughtime.train.explicit import explicit_command
+from throughtime.train.run import start_run
+from throughtime.train.watch import Watch
 
-__all__ = ["TINY_FLAGS", "assert_equal_bits", "final_tensors", "tiny_config", "write_text"]
+__all__ = [
+    "TINY_FLAGS",
+    "Crash",
+    "CrashError",
+    "assert_equal_bits",
+    "crash",
+    "final_tensors",
+    "tiny_config",
+    "write_text",
+]
 
 _WORDS = ("the", "state", "of", "a", "cell", "is", "carried", "through", "time", "and", "back")
 
@@ -58,3 +70,24 @@ def assert_equal_bits(got: dict[str, torch.Tensor], want: dict[str, torch.Tensor
     assert got.keys() == want.keys()
     different = [name for name in want if not torch.equal(got[name], want[name])]
     assert not different, different
+
+
+class CrashError(Exception):
+    """The run is broken off here, as by a crash: nothing after it is saved."""
+
+
+class Crash(Watch):
+    def __init__(self, update):
+        self.update, self.notes = update, []
+
+    def updated(self, record):
+        if record.update == self.update:
+            raise CrashError
+
+    def noted(self, text):
+        self.notes.append(text)
+
+
+def crash(config, out, update):
+    with pytest.raises(CrashError):
+        start_run(config, out, Crash(update))

@@ -77,7 +77,7 @@ PTB_WORDS = Experiment(
 )  # fmt: skip
 
 
-_AT_HOME = "the LSTM of ptb-words"
+_AT_HOME = "ptb-words LSTM"
 
 
 def _judged(name: str, arm: str, attractors: int | None) -> Row:

@@ -310,6 +310,19 @@ def test_a_run_that_two_tables_share_is_trained_once(first, settings):
     assert found["rows"][0]["ours"] == first[0]["rows"][0]["values"][0]
 
 
+def test_arms_whose_quick_form_is_one_run_train_it_once(tmp_path):
+    long = replace(_tiny("long", cell="gru", length=9), quick_length=5)
+    arms = (long, replace(_tiny("short", cell="gru"), quick_length=5))
+    rows = tuple(Row(arm.name, (arm.name,), "loss", "nats") for arm in arms)
+    told = Told()
+    two = replace(TINY, arms=arms, rows=rows, orders=()).quick()
+    found = reproduce(two, Settings(tmp_path, tmp_path / "r.json", jobs=2), told)
+    steps = [("long", 0, stage, None) for stage in ("train", "diagnosis")]
+    assert told.steps == steps
+    assert [row["runs"] for row in found["rows"]] == [1, 1]
+    assert found["rows"][0]["ours"] == found["rows"][1]["ours"]
+
+
 def test_one_that_breaks_does_not_sink_the_rest(tmp_path):
     broken = replace(TINY, arms=(TINY.arms[0], _tiny("rnn", cell="nonsense")))
     told = Told()

@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from throughtime.cli.main import _parse, main
+from throughtime.cli.words import number
 from throughtime.train.config import (
     DataConfig,
     ModelConfig,
@@ -118,6 +119,14 @@ def test_a_command_says_all_of_its_configuration(config):
     data = config.data.data
     assert found.data.data == (None if data is None else type(found.data.data)(data))
     assert found.tables() == config.tables()
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.01234, "0.012"), (1.2345, "1.234"), (1234.5, "1,234"), (9.65e24, "9.7e+24")],
+)
+def test_a_score_fits_its_column_however_large(value, text):
+    assert number(value) == text
 
 
 def test_a_run_that_was_interrupted_goes_on(text, tmp_path, capsys):

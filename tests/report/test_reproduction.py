@@ -102,6 +102,7 @@ def test_without_a_known_lag_there_is_no_picture():
 def test_numbers_in_words():
     assert number_text(0.000123456) == "0.0001235"
     assert number_text(13328.4) == "13,328"
+    assert number_text(3.217e24) == "3.217e+24"
     assert number_text(None) == ""
     full = ("gru", "0.5", "0.25", "0.125 to 0.375", "3", "9", "met")
     assert row_texts(row("gru")) == full

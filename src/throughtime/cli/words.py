@@ -12,6 +12,7 @@ from throughtime.train.watch import Plan, Result
 
 __all__ = ["head", "metric", "number", "passes", "plan_rows", "result_rows", "updates_of"]
 
+_POWER_FROM = 1e7
 _METRICS = {"bits_per_char": "bits/char", "perplexity": "perplexity"}
 _BASELINES = {"ngram5": "order-5 n-gram", "memoryless": "a model without memory"}
 
@@ -24,7 +25,7 @@ def updates_of(plan: Plan) -> int:
 
 def number(value: float) -> str:
     """A score in a table: three digits behind the point, fewer for large ones, more for small."""
-    if value < 0.1:
+    if value < 0.1 or value >= _POWER_FROM:
         return f"{value:.2g}"
     return f"{value:.3f}" if value < 100 else f"{value:,.0f}"
 

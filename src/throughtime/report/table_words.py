@@ -6,6 +6,7 @@ from typing import Any
 __all__ = ["number_text", "row_texts"]
 
 _WHOLE_FROM = 1_000.0
+_POWER_FROM = 1e9
 
 
 def row_texts(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -33,10 +34,11 @@ def _horizon_text(row: Mapping[str, Any]) -> str:
 
 
 def number_text(value: float | None) -> str:
-    """A number with four figures; nothing for none."""
+    """A number with four figures, or whole where it can be read so; nothing for none."""
     if value is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= _WHOLE_FROM else f"{value:.4g}"
+    is_whole = _WHOLE_FROM <= abs(value) < _POWER_FROM
+    return f"{value:,.0f}" if is_whole else f"{value:.4g}"
 
 
 def _interval_text(row: Mapping[str, Any]) -> str:

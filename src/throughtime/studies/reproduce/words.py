@@ -144,7 +144,7 @@ CLASS_SOFTMAX = Experiment(
         ("speed, cut at 1000, 4000", "speed, cut at 2000"),
     ),
     chosen="One layer of 200 units, trained as the small network of ptb-words but in five passes, "
-    "the rate held for two; cut-offs by hand. Speeds were taken on one of two cores, the other "
-    "at work, and are to be compared with each other alone. The weights validated best are tested.",
+    "the rate held for two; cut-offs by hand. Runs shared two cores with other work, the first "
+    "most: speeds say which is faster, not how much. The weights validated best are tested.",
     seeds=1,
 )

@@ -12,7 +12,7 @@ from throughtime.train.watch import Plan, Result
 
 __all__ = ["head", "metric", "number", "passes", "plan_rows", "result_rows", "updates_of"]
 
-_POWER_FROM = 1e7
+_POWER_FROM = 1e7  # a loss that broke loose, in as little room as others
 _METRICS = {"bits_per_char": "bits/char", "perplexity": "perplexity"}
 _BASELINES = {"ngram5": "order-5 n-gram", "memoryless": "a model without memory"}
 

@@ -8,13 +8,11 @@ from throughtime.studies.reproduce.experiment import Arm, Better, Experiment, Ro
 __all__ = ["ADDING", "COPY", "TEMPORAL_ORDER", "WARPING"]
 
 _QUICK_LENGTH = 20
+_ADDING_UPDATES = {200: 4_000, 600: 12_000}  # by length
 
 
 def _arm(name: str, **options: Any) -> Arm:
     return Arm(name, configured(**options), quick_length=_QUICK_LENGTH)
-
-
-_ADDING_UPDATES = {200: 4_000, 600: 12_000}
 
 
 def _adding(name: str, length: int, cell: str, *init: str) -> Arm:
